@@ -1,0 +1,242 @@
+"""Convolution as a primitive whose gradients are matrix products.
+
+XLA on CPU chooses good layouts for a convolution only in a program's entry
+computation. Inside a loop body (a `lax.scan` over batches, say) the gradient of
+`lax.conv_general_dilated` for the kernel falls into its naive loop, tens of times
+slower (https://github.com/jax-ml/jax/issues/12868). Here every form is fast
+wherever it stands.
+
+With the kernel sliding over x, `y = conv(x, w)` is one contraction of a fixed
+pattern. Written as the trilinear form T(x, w, y) it has three sides, each
+bilinear in the other two, and each is the transpose of the others:
+
+    side "y":  y  from (x, w)     the convolution
+    side "x":  x' from (y', w)    its gradient for the input; a transposed convolution
+    side "w":  w' from (x, y')    its gradient for the kernel
+
+So one primitive with a `side` is closed under jvp, transposition and vmap, to any
+order, and keeps forward mode and second derivatives, which a custom VJP loses.
+"""
+
+from typing import Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax.extend.core import Primitive
+from jax.interpreters import ad, batching, mlir
+
+Side = Literal["y", "x", "w"]
+
+
+class Geometry(NamedTuple):
+    """How the kernel slides: sizes per spatial axis, channels aside."""
+
+    inputs: tuple[int, ...]
+    kernel: tuple[int, ...]
+    strides: tuple[int, ...]
+    padding: tuple[tuple[int, int], ...]
+    dilation: tuple[int, ...]
+    groups: int
+
+    @property
+    def outputs(self) -> tuple[int, ...]:
+        """Spatial sizes of y; an axis that the kernel does not fit in has none."""
+        return tuple(
+            max(0, (size + low + high - (k - 1) * dilation - 1) // stride + 1)
+            for size, k, stride, (low, high), dilation in zip(*self[:5], strict=True)
+        )
+
+
+def convolve(x: jax.Array, w: jax.Array, geometry: Geometry) -> jax.Array:
+    """Cross-correlation. x (N, *inputs, C), w (*kernel, C / groups, F) -> (N, *outputs, F)."""
+    return conv_p.bind(x, w, side="y", geometry=geometry)
+
+
+def convolve_transpose(y: jax.Array, w: jax.Array, geometry: Geometry) -> jax.Array:
+    """The transpose of `convolve` for its input: (N, *outputs, F) -> (N, *inputs, C)."""
+    return conv_p.bind(y, w, side="x", geometry=geometry)
+
+
+# The three sides as matrix products over patches.
+
+
+def _patches(x: jax.Array, geo: Geometry) -> jax.Array:
+    """(N, *inputs, C) -> (rows, groups, K C / groups): what each output sees of each group."""
+    x = jnp.pad(x, ((0, 0), *geo.padding, (0, 0)))
+    x = x.reshape(*x.shape[:-1], geo.groups, -1)
+    steps = (1, *geo.strides, 1, 1)
+    views = [
+        lax.slice(x, (0, *start, 0, 0), (x.shape[0], *limit, *x.shape[-2:]), steps)
+        for start, limit in _offsets(geo)
+    ]
+    return jnp.concatenate(views, axis=-1).reshape(-1, geo.groups, len(views) * x.shape[-1])
+
+
+def _scatter_patches(patches: jax.Array, geo: Geometry) -> jax.Array:
+    """The transpose of `_patches`: each view added back where it was taken from."""
+    offsets = list(_offsets(geo))
+    patches = patches.reshape(-1, *geo.outputs, geo.groups, patches.shape[-1])
+    padded = [size + low + high for size, (low, high) in zip(geo.inputs, geo.padding, strict=True)]
+    total = None
+    for view, (start, limit) in zip(jnp.split(patches, len(offsets), -1), offsets, strict=True):
+        edges = [
+            (low, size - high, stride - 1)
+            for low, high, size, stride in zip(start, limit, padded, geo.strides, strict=True)
+        ]
+        edges = ((0, 0, 0), *edges, (0, 0, 0), (0, 0, 0))
+        placed = lax.pad(view, jnp.zeros((), view.dtype), edges)
+        total = placed if total is None else total + placed
+    inner = tuple(
+        slice(low, low + size) for size, (low, _) in zip(geo.inputs, geo.padding, strict=True)
+    )
+    return total[(slice(None), *inner)].reshape(len(patches), *geo.inputs, -1)
+
+
+def _offsets(geo: Geometry):
+    """For each place in the kernel, where its strided view of the padded input starts and ends."""
+    for place in np.ndindex(*geo.kernel):
+        start = tuple(i * d for i, d in zip(place, geo.dilation, strict=True))
+        limit = tuple(
+            s + (n - 1) * stride + 1
+            for s, n, stride in zip(start, geo.outputs, geo.strides, strict=True)
+        )
+        yield start, limit
+
+
+def _product_y(x, w, geo: Geometry):
+    y = _by_group("mgi,igf->mgf", _patches(x, geo), _kernel(w, geo))
+    return y.reshape(x.shape[0], *geo.outputs, -1)
+
+
+def _product_x(y, w, geo: Geometry):
+    y = y.reshape(-1, geo.groups, y.shape[-1] // geo.groups)
+    return _scatter_patches(_by_group("mgf,igf->mgi", y, _kernel(w, geo)), geo)
+
+
+def _product_w(x, y, geo: Geometry):
+    y = y.reshape(-1, geo.groups, y.shape[-1] // geo.groups)
+    w = _by_group("mgi,mgf->igf", _patches(x, geo), y)
+    return w.reshape(*geo.kernel, x.shape[-1] // geo.groups, -1)
+
+
+def _kernel(w, geo: Geometry):
+    """(*kernel, C / groups, F) -> (K C / groups, groups, F / groups)."""
+    return w.reshape(-1, geo.groups, w.shape[-1] // geo.groups)
+
+
+def _by_group(equation: str, a, b):
+    """The contraction; with one group a plain matrix product, which XLA does faster."""
+    if a.shape[1] == 1:
+        out = jnp.einsum(equation.replace("g", ""), a[:, 0], b[:, 0])
+        return out[:, None]
+    return jnp.einsum(equation, a, b)
+
+
+_PRODUCTS = {"y": _product_y, "x": _product_x, "w": _product_w}
+
+
+# The three sides as XLA's own convolution.
+
+
+def _xla_y(x, w, geo: Geometry):
+    spatial = "DHW"[-len(geo.kernel) :]
+    return lax.conv_general_dilated(
+        x,
+        w,
+        geo.strides,
+        geo.padding,
+        rhs_dilation=geo.dilation,
+        dimension_numbers=(f"N{spatial}C", f"{spatial}IO", f"N{spatial}C"),
+        feature_group_count=geo.groups,
+    )
+
+
+def _xla_x(y, w, geo: Geometry):
+    x = jax.ShapeDtypeStruct(_shape((y, w), "x", geo), y.dtype)
+    return jax.linear_transpose(lambda x: _xla_y(x, w, geo), x)(y)[0]
+
+
+def _xla_w(x, y, geo: Geometry):
+    w = jax.ShapeDtypeStruct(_shape((x, y), "w", geo), x.dtype)
+    return jax.linear_transpose(lambda w: _xla_y(x, w, geo), w)(y)[0]
+
+
+_XLA = {"y": _xla_y, "x": _xla_x, "w": _xla_w}
+
+
+def _on_cpu(a, b, *, side: Side, geometry: Geometry):
+    """The convolution itself is fast in a loop too, and needs no room for patches."""
+    return (_XLA if side == "y" else _PRODUCTS)[side](a, b, geometry)
+
+
+def _elsewhere(a, b, *, side: Side, geometry: Geometry):
+    return _XLA[side](a, b, geometry)
+
+
+# The primitive.
+
+conv_p = Primitive("node_convolution")
+
+
+def _shape(operands, side: Side, geo: Geometry) -> tuple[int, ...]:
+    a, b = operands
+    if side == "y":
+        return (a.shape[0], *geo.outputs, b.shape[-1])
+    if side == "x":
+        return (a.shape[0], *geo.inputs, b.shape[-2] * geo.groups)
+    return (*geo.kernel, a.shape[-1] // geo.groups, b.shape[-1])
+
+
+def _abstract_eval(a, b, *, side: Side, geometry: Geometry):
+    return a.update(shape=_shape((a, b), side, geometry), weak_type=False)
+
+
+@jax.jit(static_argnames=("side", "geometry"))
+def _eager(a, b, *, side: Side, geometry: Geometry):
+    return conv_p.bind(a, b, side=side, geometry=geometry)
+
+
+# By which side each operand's cotangent is made, and from what, in order.
+_OTHERS = {"y": ("x", "w"), "x": ("y", "w"), "w": ("x", "y")}
+
+
+def _transpose_left(ct, a, b, *, side: Side, geometry: Geometry):
+    other = _OTHERS[side][0]
+    operands = {side: ct, _OTHERS[side][1]: b}
+    return _bind_by_side(other, operands, geometry)
+
+
+def _transpose_right(ct, a, b, *, side: Side, geometry: Geometry):
+    other = _OTHERS[side][1]
+    operands = {side: ct, _OTHERS[side][0]: a}
+    return _bind_by_side(other, operands, geometry)
+
+
+def _bind_by_side(side: Side, operands: dict, geometry: Geometry):
+    a, b = (operands[name] for name in _OTHERS[side])
+    return conv_p.bind(a, b, side=side, geometry=geometry)
+
+
+def _batch(args, dims, *, side: Side, geometry: Geometry):
+    """A batch of inputs joins the samples; a batch of kernels makes batched products.
+
+    (XLA's own rule makes a grouped convolution of a batch of kernels: slow everywhere.)
+    """
+    (a, b), (a_axis, b_axis) = args, dims
+    if side != "w" and b_axis is None:
+        a = jnp.moveaxis(a, a_axis, 0)
+        merged = a.reshape(-1, *a.shape[2:])
+        out = conv_p.bind(merged, b, side=side, geometry=geometry)
+        return out.reshape(*a.shape[:2], *out.shape[1:]), 0
+    product = _PRODUCTS[side]
+    return jax.vmap(lambda a, b: product(a, b, geometry), in_axes=tuple(dims))(a, b), 0
+
+
+conv_p.def_impl(_eager)
+conv_p.def_abstract_eval(_abstract_eval)
+ad.defbilinear(conv_p, _transpose_left, _transpose_right)
+batching.primitive_batchers[conv_p] = _batch
+mlir.register_lowering(conv_p, mlir.lower_fun(_elsewhere, multiple_results=False))
+mlir.register_lowering(conv_p, mlir.lower_fun(_on_cpu, multiple_results=False), platform="cpu")

@@ -1,0 +1,31 @@
+"""Data on the host: bundled sets, files, splits, scaling, windows. NumPy arrays throughout."""
+
+from jaxnodes.data.array_files import load_idx as load_idx
+from jaxnodes.data.array_files import load_npz as load_npz
+from jaxnodes.data.csv_files import load_csv as load_csv
+from jaxnodes.data.csv_files import load_features as load_features
+from jaxnodes.data.datasets import Dataset as Dataset
+from jaxnodes.data.datasets import Splits as Splits
+from jaxnodes.data.datasets import breast_cancer as breast_cancer
+from jaxnodes.data.datasets import diabetes as diabetes
+from jaxnodes.data.datasets import digits as digits
+from jaxnodes.data.datasets import iris as iris
+from jaxnodes.data.datasets import load_dataset as load_dataset
+from jaxnodes.data.datasets import wine as wine
+from jaxnodes.data.digit_images import digits28 as digits28
+from jaxnodes.data.image_files import cifar10 as cifar10
+from jaxnodes.data.image_files import cifar100 as cifar100
+from jaxnodes.data.image_files import mnist as mnist
+from jaxnodes.data.scaling import Scaler as Scaler
+from jaxnodes.data.scaling import fit_scaler as fit_scaler
+from jaxnodes.data.scaling import scale as scale
+from jaxnodes.data.scaling import standardize as standardize
+from jaxnodes.data.scaling import unscale as unscale
+from jaxnodes.data.sequences import split_series as split_series
+from jaxnodes.data.sequences import windows as windows
+from jaxnodes.data.sources import load_data as load_data
+from jaxnodes.data.splits import split as split
+from jaxnodes.data.splits import stratified_folds as stratified_folds
+from jaxnodes.data.texts import Characters as Characters
+from jaxnodes.data.texts import next_character_windows as next_character_windows
+from jaxnodes.data.texts import standard_library_text as standard_library_text

@@ -1,0 +1,498 @@
+"""What a layer is: a frozen description with two pure functions, `init` and `apply`.
+
+    params, state = layer.init(key, x)
+    y, state = layer.apply(params, state, x, key=key, training=True)
+
+`call` is how a layer calls the layers inside it, and the one place that gives a
+child its name: it scopes the nodes, folds the name into the key, picks the
+child's part of `params` and `state`, and puts the name in front of errors. Since
+`apply` says all there is to say about a composite, its `init` is derived: it is
+`apply` run for shapes alone, on a `_Building` in place of the parameters, with
+which `call` notes every child and the shape of its input.
+"""
+
+import dataclasses
+import re
+import zlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxnodes.errors import JaxNodesError, check, check_key, describe
+from jaxnodes.primitive import node
+
+Params = Mapping[str, Any]
+State = Mapping[str, Any]
+
+
+class Layer:
+    """The base of all layers: a frozen, hashable, printable dataclass.
+
+    A layer of your own is a frozen dataclass that derives from this and has an
+    `apply`; if it is made of other layers, which it calls by `jn.call`, that is
+    all. If it holds parameters itself, it has an `init` too.
+
+    Example:
+
+    >>> import dataclasses, jax, jax.numpy as jnp, jaxnodes as jn
+    >>> @dataclasses.dataclass(frozen=True)
+    ... class Twice(jn.Layer):
+    ...     layer: jn.Layer
+    ...     def apply(self, params, state, x, *, key=None, training=False):
+    ...         y, state = jn.call(self.layer, "tied", params, state, x, key=key, training=training)
+    ...         return jn.call(self.layer, "tied", params, state, y, key=key, training=training)
+    >>> net = Twice(jn.Dense(3))
+    >>> params, state = net.init(jax.random.key(0), jnp.ones((2, 3)))
+    >>> jax.tree.map(jnp.shape, params)
+    {'tied': {'b': (3,), 'w': (3, 3)}}
+    """
+
+    def init(self, key: jax.Array, x: Any) -> tuple[dict, dict]:
+        """Parameters and state for inputs shaped like `x`.
+
+        Args:
+          key: a typed PRNG key. A layer's weights depend on this key and on the
+            names on its path alone.
+          x: a batch, or `jax.ShapeDtypeStruct`s of one; any pytree. Its floating
+            dtype becomes the parameters' (float32 where `x` has none).
+
+        Returns:
+          `(params, state)`: nested dicts of arrays, empty entries left out.
+
+        Raises:
+          JaxNodesError: an untyped key, or an `x` that some layer can't take.
+        """
+        check_key(key, "init")
+        return _init_composite(self, key, x)
+
+    def apply(
+        self,
+        params: Params,
+        state: State,
+        x: Any,
+        *,
+        key: jax.Array | None = None,
+        training: bool = False,
+    ) -> tuple[Any, State]:
+        """The layer's output for a batch `x`, and the state after it.
+
+        Args:
+          params, state: as `init` returned them, or as trained.
+          x: a batch.
+          key: a typed PRNG key; needed where a layer draws random numbers.
+          training: whether dropout drops and batch norm uses the batch's statistics.
+
+        Returns:
+          `(y, state)`.
+
+        Raises:
+          JaxNodesError: parameters, inputs or key that the layer can't take, with its path.
+        """
+        raise TypeError(f"{type(self).__name__} has no apply method; a layer needs one")
+
+    def predict(self, variables: tuple[Params, State], x: Any) -> Any:
+        """The output at inference: `apply` with `training=False`, the state dropped.
+
+        Args:
+          variables: `(params, state)`.
+          x: a batch.
+        """
+        check(
+            isinstance(variables, (tuple, list)) and len(variables) == 2,
+            f"expected variables, the pair (params, state), got {describe(variables)}",
+            "predict",
+        )
+        params, state = variables
+        return self.apply(params, state, x)[0]
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(_shown_fields(self))})"
+
+
+def call(
+    layer: Any,
+    name: str,
+    params: Params,
+    state: State,
+    x: Any,
+    *,
+    key: jax.Array | None = None,
+    training: bool = False,
+) -> tuple[Any, State]:
+    """Applies a layer inside another one, as the child called `name`.
+
+    Args:
+      layer: a layer, an activation's name, or an elementwise function.
+      name: keys the child's part of `params` and `state`, scopes its nodes, and is
+        folded into `key`. Two calls by one name share weights and randomness.
+      params, state: the *parent's*.
+      x: the child's input.
+      key, training: the parent's.
+
+    Returns:
+      `(y, state)`, with the parent's state after the call.
+
+    Raises:
+      JaxNodesError: whatever the child finds wrong, with `name` in front.
+    """
+    layer = as_layer(layer)
+    check_name(name, "call")
+    check_mappings(params, state)
+    if key is not None:
+        key = fold_name(key, name)
+    with jax.named_scope(name):
+        try:
+            if isinstance(params, _Building):
+                return params.add(layer, name, x), state
+            own = params.get(name, {})
+            y, after = layer.apply(own, state.get(name, {}), x, key=key, training=training)
+        except JaxNodesError as error:
+            raise error.within(name) from None
+    return y, {**state, name: after} if after else state
+
+
+def check_name(name: Any, where: str) -> None:
+    """Raises unless `name` can be a child's: the others mean something within a path."""
+    check(
+        isinstance(name, str) and name and not set(name) & set("/#()"),
+        f"expected a name without any of '/#()', got {name!r}",
+        where,
+    )
+
+
+def fold_name(key: jax.Array, name: str) -> jax.Array:
+    """The key that the child called `name` gets from its parent's `key`."""
+    return jax.random.fold_in(key, np.uint32(zlib.crc32(name.encode())))
+
+
+def as_layer(layer: Any) -> Any:
+    """`layer` itself if it is one, else a name or an elementwise function lifted to one."""
+    if isinstance(layer, Layer):
+        return layer
+    if isinstance(layer, type) and issubclass(layer, Layer):
+        raise JaxNodesError(f"expected a layer, got the class {layer.__name__}; call it first")
+    if isinstance(layer, str):
+        from jaxnodes.activations import activation
+
+        return Elementwise(activation(layer))
+    check_foreign(layer)
+    if callable(getattr(layer, "init", None)) and callable(getattr(layer, "apply", None)):
+        return layer
+    if callable(layer):
+        return Elementwise(layer)
+    raise JaxNodesError(
+        f"expected a layer, an activation's name or an elementwise function, got {layer!r}"
+    )
+
+
+def check_foreign(layer: Any) -> None:
+    """Raises if `layer` is a module of another library, with the advice to wrap it."""
+    library = next(
+        (
+            base.__module__.partition(".")[0]
+            for base in type(layer).__mro__
+            if base.__module__.partition(".")[0] in ("flax", "equinox", "haiku", "torch", "keras")
+        ),
+        None,
+    )
+    if library:
+        raise JaxNodesError(
+            f"expected a jaxnodes layer, got the {library} module {type(layer).__name__}; wrap it: "
+            "jn.from_functions(init, apply) with init(key, x) -> (params, state) and "
+            "apply(params, state, x, key=, training=) -> (y, state)"
+        )
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class Elementwise(Layer):
+    """An elementwise function as a layer; its output is a node.
+
+    Args:
+      function: any function of one array that keeps its shape (an activation, a
+        scaling, a clip; a softmax too).
+    """
+
+    function: Callable[..., Any]
+
+    def apply(self, params, state, x, *, key=None, training=False):
+        y = self.function(x)
+        check(
+            jnp.shape(y) == jnp.shape(x),
+            f"expected a function that keeps its input's shape, but {self.name} made "
+            f"{jnp.shape(y)} of {jnp.shape(x)}; lift it by jn.from_functions instead",
+            self.name,
+        )
+        return node(y) if jnp.ndim(y) else node(y, axis=None), state
+
+    def __repr__(self):
+        return self.name
+
+    @property
+    def name(self) -> str:
+        return function_name(self.function)
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class Functions(Layer):
+    """A layer made of two functions; see `from_functions`."""
+
+    init_function: Callable
+    apply_function: Callable
+
+    def init(self, key, x):
+        check_key(key, self.name)
+        return self.init_function(key, x)
+
+    def apply(self, params, state, x, *, key=None, training=False):
+        return self.apply_function(params, state, x, key=key, training=training)
+
+    def __repr__(self):
+        return f"from_functions({function_name(self.init_function)}, {self.name})"
+
+    @property
+    def name(self) -> str:
+        return function_name(self.apply_function)
+
+
+def from_functions(init: Callable, apply: Callable) -> Layer:
+    """A layer made of two pure functions of your own.
+
+    Args:
+      init: `init(key, x) -> (params, state)`, traceable by JAX.
+      apply: `apply(params, state, x, *, key=None, training=False) -> (y, state)`.
+
+    Returns:
+      A layer, for `Sequential`, `fit`, `record` and all else.
+
+    Example:
+
+    >>> import jax, jax.numpy as jnp, jaxnodes as jn
+    >>> def init(key, x):
+    ...     return {"scale": jnp.ones(x.shape[-1:], x.dtype)}, {}
+    >>> def scale(params, state, x, *, key=None, training=False):
+    ...     return x * params["scale"], state
+    >>> net = jn.Sequential(jn.from_functions(init, scale), jn.Dense(2))
+    >>> jax.tree.map(jnp.shape, net.init(jax.random.key(0), jnp.ones((1, 3)))[0])
+    {'dense1': {'b': (2,), 'w': (3, 2)}, 'scale1': {'scale': (3,)}}
+    """
+    return Functions(init, apply)
+
+
+def layer_name(layer: Any) -> str:
+    """The name, without a number, that a child of this kind gets: `LSTM` is `lstm`."""
+    if isinstance(layer, (Elementwise, Functions)):
+        return layer.name
+    kind = type(layer).__name__
+    kind = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", kind)
+    return kind.lower()
+
+
+def function_name(function: Callable) -> str:
+    """The name a function goes by in paths and in printing."""
+    inner = getattr(function, "func", function)  # of a functools.partial
+    return getattr(inner, "__name__", type(inner).__name__).strip("<>")
+
+
+def features_of(x: Any, where: str) -> int:
+    """The size of the last axis of an input that `init` was given."""
+    check(
+        len(getattr(x, "shape", ())) >= 1,
+        f"expected an array of at least one axis, got {describe(x)}",
+        where,
+    )
+    return x.shape[-1]
+
+
+def dtype_of(x: Any) -> Any:
+    """The dtype for parameters of inputs like `x`: its floating one, else float32."""
+    for leaf in jax.tree.leaves(x):
+        if jnp.issubdtype(leaf.dtype, jnp.floating):
+            return jax.dtypes.canonicalize_dtype(leaf.dtype)
+    return jnp.dtype(jnp.float32)
+
+
+def check_mappings(*trees: Any) -> None:
+    """Raises unless parameters and state come in dicts."""
+    for tree in trees:
+        check(
+            isinstance(tree, Mapping),
+            f"expected params and state, a dict each, got {describe(tree)}; "
+            "call apply(params, state, x) with the two that init returned",
+            "apply",
+        )
+
+
+def check_params(params: Params, shapes: Mapping[str, tuple[int | None, ...]], where: str) -> None:
+    """Raises unless `params` holds just these arrays; `None` in a shape allows any size."""
+    if not isinstance(params, Mapping) or set(params) != set(shapes):
+        came = sorted(params) if isinstance(params, Mapping) else type(params).__name__
+        raise JaxNodesError(
+            f"expected the parameters {sorted(shapes)}, got {came}; "
+            "take them from init of this same network",
+            where,
+        )
+    for name, expected in shapes.items():
+        shape = jnp.shape(params[name])
+        fits = len(shape) == len(expected) and all(
+            want is None or want == size for want, size in zip(expected, shape, strict=True)
+        )
+        if not fits:
+            wanted = tuple("any" if size is None else size for size in expected)
+            raise JaxNodesError(
+                f"expected {name!r} of shape {str(wanted).replace(chr(39), '')}, got {shape}; "
+                "take the parameters from init of this same network",
+                where,
+            )
+
+
+def cast_inputs(params: Params, x: Any, dtype: Any, where: str) -> tuple[Params, jax.Array]:
+    """Parameters and input in the dtype to compute in.
+
+    That is `dtype` where the layer names one, else the parameters' own; `x` is
+    widened to it where nothing can be lost, and refused otherwise.
+    """
+    x = jnp.asarray(x)
+    floats = [v.dtype for v in jax.tree.leaves(params) if jnp.issubdtype(v.dtype, jnp.floating)]
+    target = jnp.dtype(dtype) if dtype is not None else (floats[0] if floats else x.dtype)
+    if x.dtype != target:
+        widens = jnp.issubdtype(x.dtype, jnp.floating) and (
+            dtype is not None or jnp.promote_types(x.dtype, target) == target
+        )
+        if not widens:
+            integer = not jnp.issubdtype(x.dtype, jnp.inexact)
+            mend = "scale it to floats first (x / 255 for pixels)" if integer else "cast x"
+            raise JaxNodesError(f"expected {target} inputs, got {describe(x)}; {mend}", where)
+        x = x.astype(target)
+    return jax.tree.map(lambda p: p.astype(target) if p.dtype != target else p, params), x
+
+
+def normalize(layer: Layer, **resolvers: Callable) -> None:
+    """For `__post_init__`: replaces fields by what their resolver makes of them.
+
+    So that `Dense(3, "relu")` equals, prints and compiles as `Dense(3, jn.relu)`. A field
+    `dtype` is resolved without being named: `"bfloat16"` is `jnp.bfloat16`.
+    """
+    if hasattr(layer, "dtype"):
+        resolvers["dtype"] = lambda dtype: _compute_dtype(dtype, type(layer).__name__)
+    for name, resolve in resolvers.items():
+        value = getattr(layer, name)
+        if value is not None:
+            object.__setattr__(layer, name, resolve(value))
+
+
+def _compute_dtype(dtype: Any, where: str) -> Any:
+    try:
+        floating = jnp.issubdtype(jnp.dtype(dtype), jnp.floating)
+    except TypeError:
+        floating = False
+    check(floating, f"expected a floating dtype (say jnp.bfloat16) or None, got {dtype!r}", where)
+    return jnp.dtype(dtype)
+
+
+def _shown_fields(layer: Any) -> list[str]:
+    """Fields as constructor arguments: the required ones bare, others where not the default."""
+    shown = []
+    for field in dataclasses.fields(layer):
+        value = getattr(layer, field.name)
+        text = _shown(value)
+        if field.default is dataclasses.MISSING:
+            shown.append(text)
+        elif value != field.default:
+            shown.append(f"{field.name}={text}")
+    return shown
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, np.dtype):
+        return value.name
+    if isinstance(value, (Layer, type)) or not callable(value):
+        return repr(value)
+    return function_name(value)
+
+
+class _Building(Mapping):
+    """Stands in for a composite's parameters while its `init` runs `apply` for shapes.
+
+    `call` hands each child to `add`, which notes how to make its variables later,
+    outside of the trace, and lends it zeros of the right shapes to go on with. Only
+    shapes are kept: what is lent belongs to the trace that it is lent to.
+    """
+
+    def __init__(self, dtype: Any):
+        self.dtype = dtype
+        self.params: dict[str, Any] = {}
+        self.states: dict[str, Any] = {}
+        self.makers: dict[str, Callable[[jax.Array], tuple[dict, dict]]] = {}
+
+    def __getitem__(self, name: str) -> Any:
+        return _lent(self.params[name])
+
+    def __iter__(self):
+        return iter(self.params)
+
+    def __len__(self) -> int:
+        return len(self.params)
+
+    def add(self, layer: Any, name: str, x: Any) -> Any:
+        if name not in self.makers:
+            if getattr(type(layer), "init", None) is Layer.init:
+                inner = _Building(self.dtype)
+                y, _ = layer.apply(inner, {}, x)
+                self._note(name, inner.make, inner, inner.states)
+                return y
+            spec = self.spec(x)
+            shapes = jax.eval_shape(lambda key: layer.init(key, spec), jax.random.key(0))
+            self._note(name, lambda key: layer.init(key, spec), *shapes)
+        return layer.apply(self.get(name, {}), _lent(self.states[name]), x)[0]
+
+    def _note(self, name: str, make: Callable, params: Mapping, state: Mapping) -> None:
+        self.makers[name], self.states[name] = make, state
+        if params:
+            self.params[name] = params
+
+    def spec(self, x: Any) -> Any:
+        """Shapes of `x`, floats in the dtype of the whole network's parameters."""
+
+        def leaf_spec(leaf):
+            floating = jnp.issubdtype(leaf.dtype, jnp.floating)
+            return jax.ShapeDtypeStruct(leaf.shape, self.dtype if floating else leaf.dtype)
+
+        return jax.tree.map(leaf_spec, x)
+
+    def make(self, key: jax.Array) -> tuple[dict, dict]:
+        params, state = {}, {}
+        for name, maker in self.makers.items():
+            try:
+                made = maker(fold_name(key, name))
+            except JaxNodesError as error:
+                raise error.within(name) from None
+            for whole, part in zip((params, state), made, strict=True):
+                if part:
+                    whole[name] = part
+        return params, state
+
+
+def _lent(shapes: Any) -> Any:
+    if isinstance(shapes, _Building):
+        return {name: shapes[name] for name in shapes}
+    return jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
+
+
+def _init_composite(layer: Layer, key: jax.Array, x: Any) -> tuple[dict, dict]:
+    building = _Building(dtype_of(shapes_of(x)))
+    jax.eval_shape(lambda x: layer.apply(building, {}, x)[0], shapes_of(x))
+    return building.make(key)
+
+
+def shapes_of(x: Any) -> Any:
+    """`x` as `jax.ShapeDtypeStruct`s, in the dtypes JAX would give its arrays."""
+
+    def leaf_spec(leaf):
+        if not hasattr(leaf, "shape") or not hasattr(leaf, "dtype"):
+            leaf = np.asarray(leaf)
+        return jax.ShapeDtypeStruct(leaf.shape, jax.dtypes.canonicalize_dtype(leaf.dtype))
+
+    return jax.tree.map(leaf_spec, x)

@@ -1,0 +1,62 @@
+"""What can be told of data and optimizer before anything is compiled."""
+
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxnodes.errors import JaxNodesError, check, is_concrete
+from jaxnodes.layers.base import shapes_of
+from jaxnodes.losses import ON_LOGITS, binary_cross_entropy
+from jaxnodes.targets import binary_labels, class_labels
+from jaxnodes.targets import sample_weights as weights_of
+from jaxnodes.training.objective import unwrapped
+from jaxnodes.training.program import Recipe, TrainState
+
+
+def check_optimizer(optimizer: Any) -> None:
+    """Raises unless `optimizer` is a pair (init, update), as optax has it."""
+    if not all(callable(getattr(optimizer, name, None)) for name in ("init", "update")):
+        mend = "; call it with a learning rate first" if callable(optimizer) else ""
+        raise JaxNodesError(
+            "expected an optax.GradientTransformation such as jn.adam(1e-3), "
+            f"got {optimizer!r}{mend}",
+            "optimizer",
+        )
+
+
+def check_targets(recipe: Recipe, train_state: TrainState, data: tuple, spec: Any) -> None:
+    """Finds a label that is no class, or inputs that some layer can't take, among all samples.
+
+    Inside the compiled program values can't be looked at: there a bad label makes the
+    loss NaN. Here they can.
+    """
+    x, y, weights = data
+    n = len(jax.tree.leaves(x)[0])
+    inputs = jax.tree.map(
+        lambda one, first: jax.ShapeDtypeStruct((*first.shape[:1], *one.shape[1:]), one.dtype),
+        shapes_of(x),
+        spec,
+    )
+    outputs = jax.eval_shape(
+        lambda params, state, x: recipe.net.apply(params, state, x)[0],
+        train_state.params,
+        train_state.state,
+        inputs,
+    )
+    loss = unwrapped(recipe.loss)
+    if loss not in ON_LOGITS or not is_concrete(y) or not hasattr(outputs, "shape"):
+        return
+    size = jax.tree.leaves(inputs)[0].shape[0]
+    check(
+        outputs.shape[:1] == (size,),
+        f"expected one output a sample, got {outputs.shape} for a batch of {size}",
+        "fit",
+    )
+    logits: Any = np.broadcast_to(np.zeros((), np.float32), (n, *outputs.shape[1:]))
+    labels = np.asarray(y)
+    one_hot = loss is not binary_cross_entropy and labels.shape == logits.shape
+    shape = labels.shape[:-1] if one_hot else labels.shape
+    w, _ = weights_of(None if weights is None else np.asarray(weights), shape, loss.__name__)
+    check_labels = binary_labels if loss is binary_cross_entropy else class_labels
+    check_labels(logits, labels, w, loss.__name__)

@@ -1,0 +1,316 @@
+"""`fit`: train a network, one compiled program an epoch."""
+
+import math
+import time
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from jaxnodes.errors import JaxNodesError, check, check_count, check_key
+from jaxnodes.layers.base import Params, State, shapes_of
+from jaxnodes.training.batches import Ragged, count_samples, count_steps, to_device
+from jaxnodes.training.checks import check_optimizer, check_targets
+from jaxnodes.training.inference import compiled_evaluation, with_weights
+from jaxnodes.training.objective import as_network, check_ending
+from jaxnodes.training.program import (
+    Recipe,
+    TrainResult,
+    TrainState,
+    check_freeze,
+    run_epoch,
+    sample_weights,
+)
+from jaxnodes.training.progress import follow
+from jaxnodes.training.streams import run_stream_epoch
+
+compiled_epoch = jax.jit(run_epoch, static_argnums=0)
+
+
+class EarlyStopping(NamedTuple):
+    """When to stop, and what to keep: the variables of the best epoch.
+
+    Attributes:
+      monitor: a name in the history.
+      patience: how many epochs without a gain to wait.
+      min_delta: the least change that is a gain.
+      mode: `"min"` or `"max"`; `None`: losses and errors `"min"`, all else `"max"`.
+    """
+
+    monitor: str = "val_loss"
+    patience: int = 10
+    min_delta: float = 0.0
+    mode: str | None = None
+
+    def gains(self, value: float, best: float) -> bool:
+        """Whether `value` is better than `best`; NaN never is, anything beats no best."""
+        if math.isnan(value) or math.isnan(best):
+            return math.isnan(best) and not math.isnan(value)
+        lower = self.mode == "min" if self.mode else self.monitor.endswith(("loss", "error", "mse"))
+        return value < best - self.min_delta if lower else value > best + self.min_delta
+
+
+class EpochReport(NamedTuple):
+    """What an epoch hook is told.
+
+    Attributes:
+      epoch: counted from 0.
+      variables: `(params, state)` after the epoch.
+      measures: this epoch's entries of the history, as floats.
+      learning_rate: the rate of the last step, where the optimizer's state holds one.
+      seconds: since training began.
+    """
+
+    epoch: int
+    variables: tuple[Params, State]
+    measures: dict[str, float]
+    learning_rate: float | None
+    seconds: float
+
+
+def fit(
+    net: Any,
+    data: Any,
+    *,
+    key: jax.Array,
+    loss: Callable,
+    optimizer: Any,
+    epochs: int = 10,
+    batch_size: int = 32,
+    validation: tuple | None = None,
+    metrics: Mapping[str, Callable] | None = None,
+    from_logits: bool = True,
+    shuffle: bool = True,
+    ragged: Ragged = "fill",
+    class_weights: Any = None,
+    augment: Callable | None = None,
+    freeze: Iterable[str] = (),
+    early_stopping: EarlyStopping | int | None = None,
+    hook: Callable[[EpochReport], bool | None] | None = None,
+    start: Any = None,
+    on_nonfinite: str = "raise",
+    progress: bool = False,
+) -> TrainResult:
+    """Trains a network.
+
+    The data goes to the device once, and each epoch is one compiled program: a scan
+    over shuffled batches. Another call with the same settings compiles nothing, whatever
+    its data, key and learning rate. One key gives one result, bit for bit on CPU.
+
+    Args:
+      net: a layer, or anything with its `init` and `apply`.
+      data: `(x, y)` or `(x, y, weights)`: arrays or pytrees of them with one length on
+        the first axis; weights lie on y's leading axes. Or, for data larger than
+        memory, an iterable of such batches, iterated anew each epoch, or a function
+        `epoch -> iterable`; the first batch's size is `batch_size` then.
+      key: a typed PRNG key, for weights, shuffling, dropout and augmentation.
+      loss: `loss(predictions, targets)`. It takes `weights=` or returns one value a
+        sample; one that returns only a mean needs `ragged="drop"` or batches that fit.
+      optimizer: an `optax.GradientTransformation`, ours or optax's, or a chain.
+      epochs: how often all samples are met.
+      batch_size: samples a step.
+      validation: `(x, y)` measured after each epoch at inference.
+      metrics: names and functions `(predictions, targets) -> scalar`, or one value a
+        sample. They see all samples at once. On the training data they measure what
+        the network made as it learned, dropout and all.
+      from_logits: `False` for a network that ends in softmax or sigmoid; passed on to
+        the loss and the metrics that know it.
+      shuffle: whether each epoch meets the samples in another order.
+      ragged: `"fill"` fills the last batch with further samples at weight 0; `"drop"`
+        leaves the samples out that don't make a batch.
+      class_weights: one weight a class (C,), for integer or one-hot targets.
+      augment: `augment(key, x) -> x`, a pure function of a batch, inside the program.
+      freeze: paths of layers or parameters that stay as they are; `*` is a wildcard.
+      early_stopping: an `EarlyStopping`, or its patience. The result holds the best epoch.
+      hook: called after each epoch; returning `True` stops the training.
+      start: a `TrainResult`, or `(params, state)`, to go on from.
+      on_nonfinite: what to do when a loss is NaN or infinite. `"raise"`; `"stop"` ends
+        with the variables before that epoch; `"continue"` goes on.
+      progress: whether to show loss, rate and time left.
+
+    Returns:
+      `TrainResult(variables, history, opt_state, best_epoch)`.
+
+    Raises:
+      JaxNodesError: a network, data or options that don't fit together; a loss that
+        turns NaN or infinite.
+
+    Example:
+
+    >>> import jax, jax.numpy as jnp, jaxnodes as jn
+    >>> x = jnp.array([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]])
+    >>> y = jnp.array([0, 0, 0, 1])
+    >>> net = jn.Sequential(jn.Dense(8, "tanh"), jn.Dense(2))
+    >>> result = jn.fit(net, (x, y), key=jax.random.key(0), loss=jn.cross_entropy,
+    ...                 optimizer=jn.adam(0.1), epochs=50, metrics={"accuracy": jn.accuracy})
+    >>> print(result.history["accuracy"][-1])
+    1.0
+    """
+    net = as_network(net, "fit")
+    check_key(key, "fit")
+    check_count(epochs, "epochs", "fit")
+    check_count(batch_size, "batch_size", "fit")
+    check_optimizer(optimizer)
+    check_ending(net, loss, from_logits, "fit")
+    named = tuple((metrics or {}).items())
+    freeze = (freeze,) if isinstance(freeze, str) else tuple(freeze)
+    stopping = _stopping(early_stopping, named, validation is not None)
+    check(
+        on_nonfinite in ("raise", "stop", "continue"),
+        f"expected on_nonfinite 'raise', 'stop' or 'continue', got {on_nonfinite!r}",
+        "fit",
+    )
+
+    init_key, run_key = jax.random.split(key)
+    stream = None if _is_arrays(data) else _Stream(data)
+    if stream is None:
+        data = with_weights(to_device(tuple(data)))
+        count_steps(count_samples(data, "fit"), batch_size, ragged, "fit")
+        size = min(batch_size, len(jax.tree.leaves(data[0])[0]))
+    else:
+        data = stream.first
+        batch_size = size = count_samples(data, "fit")
+    spec = jax.tree.map(
+        lambda s: jax.ShapeDtypeStruct((size, *s.shape[1:]), s.dtype), shapes_of(data[0])
+    )
+    train_state = _started(net, start, init_key, spec, optimizer)
+    check_freeze(train_state.params, freeze)
+    recipe = Recipe(
+        net,
+        loss,
+        optimizer.update,
+        batch_size,
+        metrics=named,
+        from_logits=from_logits,
+        shuffle=shuffle,
+        ragged=ragged,
+        augment=augment,
+        freeze=freeze,
+    )
+    held_out = None
+    if validation is not None:
+        held_out = with_weights(to_device(tuple(validation)))
+        check_targets(recipe, train_state, held_out, spec)
+    if stream is None:
+        check_targets(recipe, train_state, data, spec)
+        x, y, weights = data
+        data = (x, y, sample_weights(y, weights, class_weights))
+
+    history: dict[str, list] = {}
+    best, best_value, best_epoch = train_state, math.nan, 0
+    began = time.perf_counter()
+    with follow(epochs, progress) as show:
+        for epoch in range(epochs):
+            before, epoch_key = train_state, jax.random.fold_in(run_key, epoch)
+            if stream is None:
+                train_state, measures = compiled_epoch(recipe, train_state, data, epoch_key)
+            else:
+                train_state, measures = run_stream_epoch(
+                    recipe, train_state, stream.batches(epoch), class_weights, epoch_key
+                )
+            variables = (train_state.params, train_state.state)
+            if held_out is not None:
+                measured = compiled_evaluation(recipe, variables, held_out)
+                measures |= {f"val_{name}": value for name, value in measured.items()}
+            row = {name: np.asarray(value) for name, value in jax.device_get(measures).items()}
+            for name, value in row.items():
+                history.setdefault(name, []).append(value)
+            report = EpochReport(
+                epoch,
+                variables,
+                {name: float(value) for name, value in row.items()},
+                _learning_rate(train_state.opt_state),
+                time.perf_counter() - began,
+            )
+            show(report)
+            if not math.isfinite(report.measures["loss"]) and on_nonfinite != "continue":
+                if on_nonfinite == "raise":
+                    raise JaxNodesError(
+                        f"expected a finite loss, got {report.measures['loss']} in epoch "
+                        f"{epoch + 1} of {epochs}; lower the learning rate, clip gradients "
+                        "(optax.clip_by_global_norm), or on_nonfinite='stop' keeps the last "
+                        "finite variables",
+                        "fit",
+                    )
+                best, best_epoch = (before, epoch - 1) if stopping is None else (best, best_epoch)
+                break
+            if stopping is None:
+                best, best_epoch = train_state, epoch
+            elif stopping.gains(report.measures[stopping.monitor], best_value):
+                best, best_epoch = train_state, epoch
+                best_value = report.measures[stopping.monitor]
+            asked = hook is not None and hook(report)
+            if asked or (stopping is not None and epoch - best_epoch >= stopping.patience):
+                break
+    arrays = {name: np.stack(values) for name, values in history.items()}
+    return TrainResult((best.params, best.state), arrays, best.opt_state, best_epoch)
+
+
+def _is_arrays(data: Any) -> bool:
+    return isinstance(data, (tuple, list)) and len(data) in (2, 3) and not callable(data)
+
+
+class _Stream:
+    """Batches from an iterable or a function, the first one looked at for its shapes."""
+
+    def __init__(self, source: Any):
+        check(
+            callable(source) or hasattr(source, "__iter__"),
+            f"expected (x, y), (x, y, weights), an iterable of such batches or a function "
+            f"epoch -> iterable, got {type(source).__name__}",
+            "fit",
+        )
+        check(
+            callable(source) or iter(source) is not source,
+            "expected an iterable that can be iterated anew each epoch, got an iterator; "
+            "pass a function epoch -> iterable",
+            "fit",
+        )
+        self.source = source
+        self.first = next(self.batches(0), None)
+        check(self.first is not None, "expected at least one batch, got none", "fit")
+
+    def batches(self, epoch: int):
+        for batch in self.source(epoch) if callable(self.source) else self.source:
+            yield with_weights(to_device(tuple(batch)))
+
+
+def _stopping(early_stopping: Any, metrics: tuple, validated: bool) -> EarlyStopping | None:
+    if early_stopping is None:
+        return None
+    if not isinstance(early_stopping, EarlyStopping):
+        monitor = "val_loss" if validated else "loss"
+        early_stopping = EarlyStopping(monitor, patience=early_stopping)
+    check_count(early_stopping.patience, "patience", "early_stopping")
+    measured = ["loss", *(name for name, _ in metrics)]
+    measured += [f"val_{name}" for name in measured] if validated else []
+    check(
+        early_stopping.monitor in measured,
+        f"expected to monitor one of {measured}, got {early_stopping.monitor!r}",
+        "early_stopping",
+    )
+    return early_stopping
+
+
+def _started(net: Any, start: Any, key: jax.Array, spec: Any, optimizer: Any) -> TrainState:
+    if start is None:
+        params, state = net.init(key, spec)
+    else:
+        params, state = start.variables if isinstance(start, TrainResult) else start
+    resumed = isinstance(start, TrainResult)
+    return TrainState(params, state, start.opt_state if resumed else optimizer.init(params))
+
+
+def _learning_rate(opt_state: Any) -> float | None:
+    """The first learning rate that an optimizer's state holds."""
+
+    def named(leaf):
+        return hasattr(leaf, "learning_rate") or hasattr(leaf, "hyperparams")
+
+    for part in jax.tree.leaves(opt_state, is_leaf=named):
+        rate = getattr(part, "learning_rate", None)
+        rate = getattr(part, "hyperparams", {}).get("learning_rate") if rate is None else rate
+        if rate is not None:
+            return float(rate)
+    return None
