@@ -41,6 +41,8 @@ from jaxnodes.registry import choose, registered_name, resolve
 
 Activation = Callable[[jax.Array], jax.Array]
 
+linear = identity
+
 #: Every activation by its name. Aliases: `swish` (silu), `hard_swish`, `linear` (identity).
 ACTIVATIONS: dict[str, Activation] = {
     "relu": relu,

@@ -12,6 +12,9 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.custom_derivatives import SymbolicZero
 from jax.extend.core import Jaxpr, JaxprEqn, Literal, jaxprs_in_params
 from jax.sharding import PartitionSpec, Sharding
 
@@ -201,10 +204,17 @@ def _cond(eqn, operands, patches, run):
         return lambda *operands: run(k, operands, patches)
 
     branches = [branch(k) for k in range(len(eqn.params["branches"]))]
-    return jax.lax.switch(operands[0], branches, *operands[1:])
+    if patches:
+        return jax.lax.switch(operands[0], branches, *operands[1:])
+    # `switch` would clamp the index once more: the program of a recorded function whose
+    # records are dropped would be longer than that of the function.
+    traced = [jax.make_jaxpr(branch, return_shape=True)(*operands[1:]) for branch in branches]
+    params = {**eqn.params, "branches": tuple(jaxpr for jaxpr, _ in traced)}
+    outputs = eqn.primitive.bind(*operands, **params)
+    return jax.tree.unflatten(jax.tree.structure(traced[0][1]), outputs)
 
 
-def _custom_gradient(eqn, operands, patches, run):
+def _custom_jvp(eqn, operands, patches, run):
     """Patched, the primal is differentiated as it stands; recorded, nothing changes.
 
     For recording, the equation is wrapped in one that has the records as further
@@ -213,18 +223,67 @@ def _custom_gradient(eqn, operands, patches, run):
     """
     if patches:
         return run(0, operands, patches)
-
-    recording = jax.custom_jvp(lambda *operands: run(0, operands, patches))
+    outputs_of, records_of = _apart(eqn, run)
+    recording = jax.custom_jvp(lambda *operands: run(0, operands, {}))
 
     @recording.defjvp
     def _(primals, tangents):
-        outputs = jax.jvp(lambda *operands: bind(eqn, operands), primals, tangents)
-        records = jax.jvp(
-            lambda *operands: run(0, operands, patches, record_only=True)[1], primals, tangents
-        )
+        outputs = jax.jvp(outputs_of, primals, tangents)
+        records = jax.jvp(records_of, primals, tangents)
         return tuple(zip(outputs, records, strict=True))
 
     return recording(*operands)
+
+
+def _custom_vjp(eqn, operands, patches, run):
+    """As `_custom_jvp`; records that no one differentiates cost nothing on the way back."""
+    if patches:
+        return run(0, operands, patches)
+    outputs_of, records_of = _apart(eqn, run)
+    recording = jax.custom_vjp(lambda *operands: run(0, operands, {}))
+
+    def forward(*operands):
+        values = [operand.value for operand in operands]
+        outputs, pull_outputs = jax.vjp(outputs_of, *values)
+        records, pull_records = jax.vjp(records_of, *values)
+        return (outputs, records), (pull_outputs, pull_records)
+
+    def backward(pulls, cotangents):
+        totals = None
+        for pull, cotangent in zip(pulls, cotangents, strict=True):
+            if not all(map(_is_zero, jax.tree.leaves(cotangent, is_leaf=_is_zero))):
+                by_operand = pull(jax.tree.map(_instantiate, cotangent, is_leaf=_is_zero))
+                totals = by_operand if totals is None else map(_add, totals, by_operand)
+        return (None,) * len(operands) if totals is None else tuple(totals)
+
+    recording.defvjp(forward, backward, symbolic_zeros=True)
+    return recording(*operands)
+
+
+def _apart(eqn, run):
+    """Of an equation with a custom gradient, what gives its outputs, and what its records."""
+    return (
+        lambda *operands: bind(eqn, operands),
+        lambda *operands: run(0, operands, {}, record_only=True)[1],
+    )
+
+
+def _is_zero(cotangent: Any) -> bool:
+    return isinstance(cotangent, SymbolicZero)
+
+
+def _instantiate(cotangent: Any) -> Any:
+    if not _is_zero(cotangent):
+        return cotangent
+    return (
+        np.zeros(cotangent.shape, cotangent.dtype)
+        if cotangent.dtype == jax.dtypes.float0
+        else jnp.zeros(cotangent.shape, cotangent.dtype)
+    )
+
+
+def _add(x: Any, y: Any) -> Any:
+    return x if x.dtype == jax.dtypes.float0 else x + y
 
 
 _REBUILD = {
@@ -234,6 +293,6 @@ _REBUILD = {
     "scan": _scan,
     "while": _while,
     "cond": _cond,
-    "custom_jvp_call": _custom_gradient,
-    "custom_vjp_call": _custom_gradient,
+    "custom_jvp_call": _custom_jvp,
+    "custom_vjp_call": _custom_vjp,
 }

@@ -18,6 +18,7 @@ So one primitive with a `side` is closed under jvp, transposition and vmap, to a
 order, and keeps forward mode and second derivatives, which a custom VJP loses.
 """
 
+import functools
 from typing import Literal, NamedTuple
 
 import jax
@@ -26,6 +27,7 @@ import numpy as np
 from jax import lax
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 Side = Literal["y", "x", "w"]
 
@@ -51,12 +53,12 @@ class Geometry(NamedTuple):
 
 def convolve(x: jax.Array, w: jax.Array, geometry: Geometry) -> jax.Array:
     """Cross-correlation. x (N, *inputs, C), w (*kernel, C / groups, F) -> (N, *outputs, F)."""
-    return conv_p.bind(x, w, side="y", geometry=geometry)
+    return _bind(x, w, "y", geometry)
 
 
 def convolve_transpose(y: jax.Array, w: jax.Array, geometry: Geometry) -> jax.Array:
     """The transpose of `convolve` for its input: (N, *outputs, F) -> (N, *inputs, C)."""
-    return conv_p.bind(y, w, side="x", geometry=geometry)
+    return _bind(y, w, "x", geometry)
 
 
 # The three sides as matrix products over patches.
@@ -79,7 +81,7 @@ def _scatter_patches(patches: jax.Array, geo: Geometry) -> jax.Array:
     offsets = list(_offsets(geo))
     patches = patches.reshape(-1, *geo.outputs, geo.groups, patches.shape[-1])
     padded = [size + low + high for size, (low, high) in zip(geo.inputs, geo.padding, strict=True)]
-    total = None
+    total = jnp.zeros((), patches.dtype)
     for view, (start, limit) in zip(jnp.split(patches, len(offsets), -1), offsets, strict=True):
         edges = [
             (low, size - high, stride - 1)
@@ -87,7 +89,7 @@ def _scatter_patches(patches: jax.Array, geo: Geometry) -> jax.Array:
         ]
         edges = ((0, 0, 0), *edges, (0, 0, 0), (0, 0, 0))
         placed = lax.pad(view, jnp.zeros((), view.dtype), edges)
-        total = placed if total is None else total + placed
+        total = total + placed
     inner = tuple(
         slice(low, low + size) for size, (low, _) in zip(geo.inputs, geo.padding, strict=True)
     )
@@ -189,6 +191,28 @@ def _shape(operands, side: Side, geo: Geometry) -> tuple[int, ...]:
     return (*geo.kernel, a.shape[-1] // geo.groups, b.shape[-1])
 
 
+def _bind(a, w, side: Side, geometry: Geometry) -> jax.Array:
+    """Binds the primitive with operands of one sharding type, as its rules suppose.
+
+    Within `shard_map` a kernel that is the same everywhere is cast to one that varies
+    as the data do; the cast's transpose sums its gradient. Under a mesh of explicit
+    axes XLA shards what happens in between: only the batch stays as it was sharded.
+    """
+    a, w = _varying_as(a, w), _varying_as(w, a)
+    bind = functools.partial(conv_p.bind, side=side, geometry=geometry)
+    shardings = [jax.typeof(operand).sharding for operand in (a, w)]
+    meshes = [s.mesh for s in shardings if AxisType.Explicit in s.mesh.axis_types]
+    if meshes:
+        batch = NamedSharding(meshes[0], PartitionSpec(shardings[0].spec[0]))
+        bind = jax.sharding.auto_axes(bind, out_sharding=batch)
+    return bind(a, w)
+
+
+def _varying_as(a, b) -> jax.Array:
+    missing = jax.typeof(b).manual_axis_type.varying - jax.typeof(a).manual_axis_type.varying
+    return lax.pcast(a, tuple(missing), to="varying") if missing else a
+
+
 def _abstract_eval(a, b, *, side: Side, geometry: Geometry):
     return a.update(shape=_shape((a, b), side, geometry), weak_type=False)
 
@@ -199,7 +223,7 @@ def _eager(a, b, *, side: Side, geometry: Geometry):
 
 
 # By which side each operand's cotangent is made, and from what, in order.
-_OTHERS = {"y": ("x", "w"), "x": ("y", "w"), "w": ("x", "y")}
+_OTHERS: dict[Side, tuple[Side, Side]] = {"y": ("x", "w"), "x": ("y", "w"), "w": ("x", "y")}
 
 
 def _transpose_left(ct, a, b, *, side: Side, geometry: Geometry):

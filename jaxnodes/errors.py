@@ -12,6 +12,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 
 class JaxNodesError(ValueError):
@@ -49,7 +50,7 @@ def check(condition: Any, problem: str, where: str = "") -> None:
 
 def is_concrete(*values: Any) -> bool:
     """Whether every array in `values` has numbers in it now (none is being traced)."""
-    return not any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(values))
+    return not any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(values))
 
 
 def check_key(key: Any, where: str = "") -> None:

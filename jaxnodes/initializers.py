@@ -269,7 +269,7 @@ def _checked(key: jax.Array, shape: Sequence[int], dtype: Any) -> tuple[Any, Any
         "initializer",
     )
     dtype = jax.dtypes.canonicalize_dtype(dtype)
-    return dtype, jnp.promote_types(dtype, jnp.float32)
+    return dtype, np.promote_types(dtype, np.float32)
 
 
 def _sizes(shape: Any) -> list[int]:

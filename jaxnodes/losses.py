@@ -29,6 +29,7 @@ from jaxnodes.targets import (
     float_scores,
     held,
     insist,
+    poison,
     regression_targets,
     sample_weights,
     weighted_mean,
@@ -56,7 +57,7 @@ def mse(predictions: Any, targets: Any, *, weights: Any = None) -> jax.Array:
     Array(2., dtype=float32)
     """
     error, w, factor = _errors(predictions, targets, weights, "mse")
-    return weighted_mean(error**2, w) * factor
+    return poison(weighted_mean(error**2, w), factor)
 
 
 def mae(predictions: Any, targets: Any, *, weights: Any = None) -> jax.Array:
@@ -69,7 +70,7 @@ def mae(predictions: Any, targets: Any, *, weights: Any = None) -> jax.Array:
     Array(1., dtype=float32)
     """
     error, w, factor = _errors(predictions, targets, weights, "mae")
-    return weighted_mean(jnp.abs(error), w) * factor
+    return poison(weighted_mean(jnp.abs(error), w), factor)
 
 
 def huber(predictions: Any, targets: Any, *, delta: float = 1.0, weights: Any = None) -> jax.Array:
@@ -93,7 +94,7 @@ def huber(predictions: Any, targets: Any, *, delta: float = 1.0, weights: Any = 
     error, w, factor = _errors(predictions, targets, weights, where)
     e = jnp.abs(error)
     near = jnp.minimum(e, delta)
-    return weighted_mean(near**2 / 2 + delta * (e - near), w) * factor
+    return poison(weighted_mean(near**2 / 2 + delta * (e - near), w), factor)
 
 
 def binary_cross_entropy(
@@ -133,14 +134,14 @@ def binary_cross_entropy(
     scores = float_scores(logits, "logits", where)
     w, factor = sample_weights(weights, scores.shape, where)
     z, y, fine = binary_labels(scores, labels, w, where)
-    factor = factor * fine
+    factor = factor * fine * (1.0 if from_logits else _check_probabilities(logits, where))
+    z = poison(z, factor)
     y = (1 - label_smoothing) * y + label_smoothing / 2
     if from_logits:
         log_p, log_not_p = jax.nn.log_sigmoid(z), jax.nn.log_sigmoid(-z)
     else:
-        factor = factor * _check_probabilities(logits, where)
         log_p, log_not_p = _log(z), _log(1 - z)
-    return weighted_mean(-y * log_p - (1 - y) * log_not_p, w) * factor
+    return poison(weighted_mean(-y * log_p - (1 - y) * log_not_p, w), factor)
 
 
 def cross_entropy(
@@ -190,17 +191,14 @@ def cross_entropy(
     scores = class_scores(logits, where, "use binary_cross_entropy for a single logit a sample")
     w, factor = sample_weights(weights, scores.shape[:-1], where)
     z, y, fine = class_labels(scores, labels, w, where)
-    factor = factor * fine
-    if from_logits:
-        log_p = jax.nn.log_softmax(z)
-    else:
-        factor = factor * _check_distributions(logits, where)
-        log_p = _log(z)
+    factor = factor * fine * (1.0 if from_logits else _check_distributions(logits, where))
     if class_weights is not None:
         class_w, fine = _class_weights(class_weights, y, z, where)
         w = class_w if w is None else w.astype(z.dtype) * class_w
         factor = factor * fine
-    return weighted_mean(_cross_entropies(log_p, y, label_smoothing), w) * factor
+    z = poison(z, factor)
+    log_p = jax.nn.log_softmax(z) if from_logits else _log(z)
+    return poison(weighted_mean(_cross_entropies(log_p, y, label_smoothing), w), factor)
 
 
 #: The losses that take logits, unless told `from_logits=False`.
@@ -236,7 +234,7 @@ def _errors(predictions: Any, targets: Any, weights: Any, where: str) -> tuple[A
     predictions = float_scores(predictions, "predictions", where)
     w, factor = sample_weights(weights, predictions.shape, where)
     predictions, targets = regression_targets(predictions, targets, where)
-    return predictions - targets, w, factor
+    return poison(predictions, factor) - targets, w, factor
 
 
 def _log(p: jax.Array) -> jax.Array:

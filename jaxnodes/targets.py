@@ -31,6 +31,15 @@ def insist(fine: Array, problem: str, values: Array, where: str) -> Any:
     return 1.0
 
 
+def poison(x: jax.Array, factor: Any) -> jax.Array:
+    """`x` by a factor of 1 or NaN.
+
+    Losses apply it to the predictions, since a select or a gather behind them may
+    keep a NaN from their gradient, and to the result, since it may keep one from that.
+    """
+    return x if isinstance(factor, float) else x * factor
+
+
 def float_scores(x: Any, name: str, where: str) -> jax.Array:
     """What a network made, in float32 or wider, and not empty."""
     x = jnp.asarray(x)
@@ -40,7 +49,7 @@ def float_scores(x: Any, name: str, where: str) -> jax.Array:
         where,
     )
     check(x.size, f"expected at least one sample, got {name} of shape {x.shape}", where)
-    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    return x.astype(np.promote_types(x.dtype, np.float32))
 
 
 def class_scores(logits: Any, where: str, mend: str) -> jax.Array:
@@ -62,6 +71,7 @@ def sample_weights(weights: Any, shape: tuple[int, ...], where: str) -> tuple[Ar
     fits = w.shape == shape[: w.ndim] and (w.ndim or not shape)
     check(fits, f"expected weights {shape[:1]} or {shape}, got {describe(w)}", where)
     check(not jnp.iscomplexobj(w), f"expected real weights, got {describe(w)}", where)
+    w = w.astype(np.float32) if w.dtype == bool else w
     w = w.reshape(w.shape + (1,) * (len(shape) - w.ndim))
     factor = insist(w >= 0, "expected nonnegative weights", w, where)
     positive = (w > 0).any()
@@ -87,6 +97,7 @@ def binary_labels(
     """
     labels = held(labels)
     _check_shape(labels, logits, "labels", "logits", where)
+    labels = labels.astype(np.float32) if labels.dtype == bool else labels
     fine = (labels == 0) | (labels == 1) if hard else (labels >= 0) & (labels <= 1)
     expected = f"expected labels {'0 or 1' if hard else 'from 0 to 1'}"
     factor = insist(fine | _unused(w), expected, labels, where)
@@ -152,7 +163,7 @@ def weighted_mean(values: jax.Array, w: Array) -> jax.Array:
 
 def _wider(dtype: Any, x: Array) -> Any:
     if jnp.issubdtype(x.dtype, jnp.floating):
-        dtype = jnp.promote_types(x.dtype, dtype)
+        dtype = np.promote_types(x.dtype, dtype)
     return jax.dtypes.canonicalize_dtype(dtype)
 
 

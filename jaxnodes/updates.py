@@ -43,9 +43,9 @@ class Rule(NamedTuple):
 
     Attributes:
       name: as errors call it.
-      at: `at(t, **settings)` is the step number t, counted from 1, of every leaf:
-        `(g, p, *moments) -> (direction, *moments)`, of which `-rate * direction`
-        is the update.
+      at: `at(t, **settings)` is what step number t, counted from 1 and a float,
+        does to each leaf: `(g, p, *moments) -> (direction, *moments)`. The update
+        is `-rate * direction`.
       moments: how many there are.
       needs_params: whether `update` must be given the parameters.
     """
@@ -83,7 +83,7 @@ def transformation(
 
         return OptimizerState(
             count=jnp.zeros((), jnp.int32),
-            learning_rate=_as_rate(schedule(0) if schedule else learning_rate),
+            learning_rate=_scheduled(schedule, 0) if schedule else _as_rate(learning_rate),
             moments=tuple(zeros() for _ in range(rule.moments)),
         )
 
@@ -120,8 +120,8 @@ def _new_update(
 
         _check_update(rule, updates, state, params)
         count: Any = optax.safe_increment(state.count)
-        rate = _as_rate(schedule(state.count) if schedule else state.learning_rate)
-        step = rule.at(count, **settings)
+        rate = _scheduled(schedule, state.count) if schedule else _as_rate(state.learning_rate)
+        step = rule.at(count.astype(rate.dtype), **settings)
 
         def move(g, p, shown, *moments):
             g, p = jnp.asarray(g), jnp.asarray(p)
@@ -170,7 +170,13 @@ def _check_update(rule: Rule, gradients: Any, state: Any, params: Any) -> None:
 
 
 def _wide(p: Any) -> Any:
-    return jax.dtypes.canonicalize_dtype(jnp.promote_types(jnp.result_type(p), jnp.float32))
+    return jax.dtypes.canonicalize_dtype(np.promote_types(jnp.result_type(p), np.float32))
+
+
+def _scheduled(schedule: Callable, count: Any) -> jax.Array:
+    # Optax's schedules mix integers and floats, which strict promotion would refuse.
+    with jax.numpy_dtype_promotion("standard"):
+        return _as_rate(schedule(jnp.asarray(count, jnp.int32)))
 
 
 def _as_rate(rate: Any) -> jax.Array:
@@ -236,5 +242,6 @@ def number(
     fine = real and math.isfinite(value) and value >= 0 and above < value < below
     kind = "a positive number" if above == 0 else "a nonnegative number"
     limit = "" if below == math.inf else f" below {below}"
-    check(fine, f"expected {name} to be {kind}{limit}, got {value}", where)
+    mend = "; only the rate may be an array" if isinstance(value, jax.Array) else ""
+    check(fine, f"expected {name} to be {kind}{limit}, got {value}{mend}", where)
     return float(value)

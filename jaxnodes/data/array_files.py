@@ -101,7 +101,7 @@ def _opened(path: Path, where: str) -> Iterator[Any]:
         where,
     )
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
             yield file
     except JaxNodesError:
         raise

@@ -178,7 +178,7 @@ def _is_classification(table: Table, column: int, task: str) -> bool:
         return True
     if not all_whole(table.columns[column]):
         return False
-    distinct, rows = len(set(table.columns[column])), len(table.lines)
+    distinct, rows = len(set(map(int, table.columns[column]))), len(table.lines)
     check(
         2 * distinct <= max(rows, 4),
         f"expected a target that is clearly classes or numbers, got {distinct} different whole "

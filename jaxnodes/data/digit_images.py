@@ -112,7 +112,7 @@ def _cubic_weights(size: int, from_size: int) -> np.ndarray:
 def _warp(
     images: np.ndarray, angles: np.ndarray, zooms: np.ndarray, shifts: np.ndarray
 ) -> np.ndarray:
-    """Images (N, S, S) turned (counterclockwise) about their center, zoomed, then shifted (N, 2)."""
+    """Images (N, S, S) turned counterclockwise, zoomed about the center, then shifted (N, 2)."""
     n, size, _ = images.shape
     center = (size - 1) / 2
     line = np.arange(size) - center

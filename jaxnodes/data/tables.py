@@ -40,7 +40,7 @@ def read_table(path: Path, delimiter: str, header: bool | str, where: str) -> Ta
     rows, lines, line = [], [], 1
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.reader(file, delimiter=delimiter, strict=True)
+            reader = csv.reader(file, delimiter=delimiter, skipinitialspace=True, strict=True)
             for row in reader:
                 if len(row) > 1 or (row and row[0].strip()):
                     rows.append([cell.strip() for cell in row])
@@ -129,4 +129,4 @@ def _number(cell: str) -> float | None:
 
 def all_whole(cells: Sequence[str]) -> bool:
     """Whether every cell is a whole number, written without a decimal point."""
-    return all(re.fullmatch(r"[+-]?[0-9]+", cell) for cell in cells)
+    return all(re.fullmatch(r"[+-]?[0-9]{1,100}", cell) for cell in cells)

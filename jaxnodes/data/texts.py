@@ -1,6 +1,7 @@
 """Text as numbers, a character at a time, and a text that every Python has."""
 
 import dataclasses
+import itertools
 import sys
 import sysconfig
 from pathlib import Path
@@ -162,16 +163,14 @@ def standard_library_text(limit: int | None = 1_000_000) -> str:
         check_whole(limit, "limit", where)
     folder = Path(sysconfig.get_paths()["stdlib"])
     left_out = {"test", "tests", "idlelib", "lib2to3", "turtledemo"}
-    paths = [path.relative_to(folder) for path in folder.rglob("*.py")]
-    paths = [
-        path
-        for path in paths
-        if path.parts[0].removesuffix(".py") in sys.stdlib_module_names - left_out
-        and not left_out & set(path.parts)
-    ]
+    names = sorted(sys.stdlib_module_names - left_out)
+    modules = (folder / f"{name}.py" for name in names)
+    packaged = (path for name in names for path in sorted((folder / name).rglob("*.py")))
     texts, length = [], 0
-    for path in sorted(paths, key=lambda path: (len(path.parts), path.as_posix())):
-        data = (folder / path).read_bytes()
+    for path in itertools.chain(modules, packaged):
+        if not path.is_file() or left_out & set(path.relative_to(folder).parts):
+            continue
+        data = path.read_bytes()
         if data.isascii():
             texts.append(data.decode("ascii").replace("\r\n", "\n"))
             length += len(texts[-1])

@@ -15,7 +15,7 @@ import dataclasses
 import re
 import zlib
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -110,6 +110,13 @@ class Layer:
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({', '.join(_shown_fields(self))})"
+
+    def __reduce__(self):
+        """For pickle and copy: functions by their registered names, for jax.nn's don't pickle."""
+        fields = {field.name: field for field in dataclasses.fields(self)}  # type: ignore[arg-type]
+        values = {name: getattr(self, name) for name in fields}
+        changed = {name: v for name, v in values.items() if v != fields[name].default}
+        return _rebuilt, (type(self), {name: _pickled(v) for name, v in changed.items()})
 
 
 def call(
@@ -359,7 +366,7 @@ def cast_inputs(params: Params, x: Any, dtype: Any, where: str) -> tuple[Params,
     target = jnp.dtype(dtype) if dtype is not None else (floats[0] if floats else x.dtype)
     if x.dtype != target:
         widens = jnp.issubdtype(x.dtype, jnp.floating) and (
-            dtype is not None or jnp.promote_types(x.dtype, target) == target
+            dtype is not None or np.can_cast(x.dtype, target)
         )
         if not widens:
             integer = not jnp.issubdtype(x.dtype, jnp.inexact)
@@ -390,6 +397,34 @@ def _compute_dtype(dtype: Any, where: str) -> Any:
         floating = False
     check(floating, f"expected a floating dtype (say jnp.bfloat16) or None, got {dtype!r}", where)
     return jnp.dtype(dtype)
+
+
+class _ByName(NamedTuple):
+    registry: str
+    name: str
+
+
+def _pickled(value: Any) -> Any:
+    from jaxnodes.activations import activation_name
+    from jaxnodes.initializers import initializer_name
+
+    if not callable(value) or isinstance(value, type):
+        return value
+    names = {"activation": activation_name(value), "initializer": initializer_name(value)}
+    return next((_ByName(registry, name) for registry, name in names.items() if name), value)
+
+
+def _rebuilt(kind: type, fields: dict[str, Any]) -> Any:
+    from jaxnodes.activations import activation
+    from jaxnodes.initializers import initializer
+
+    find = {"activation": activation, "initializer": initializer}
+    layer = object.__new__(kind)
+    for name, value in fields.items():
+        if isinstance(value, _ByName):
+            value = find[value.registry](value.name)
+        object.__setattr__(layer, name, value)
+    return layer
 
 
 def _shown_fields(layer: Any) -> list[str]:

@@ -5,6 +5,7 @@ serves them all. A cell takes what is carried from step to step and gives back
 what is carried on; it names no nodes: `jaxnodes.layers.sequences` does.
 """
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -82,7 +83,7 @@ def simple_rnn_cell(
     """
     params, x = prepare(params, x, "simple_rnn")
     (h,) = prepare_carry((carry,), params, x.shape[:-1], "simple_rnn")
-    return simple_rnn_step(joined(params), (h,), x, activation)[0]
+    return simple_rnn_step(activation)(joined(params), (h,), x)[0]
 
 
 def lstm_init(
@@ -209,9 +210,15 @@ def gru_cell(params: Params, carry: jax.Array, x: Any) -> jax.Array:
     return gru_step((params["w_i"], params["w_h"], params["b"]), (h,), x)[0]
 
 
-def simple_rnn_step(weights, carry: Carry, x: jax.Array, activation: Callable) -> Carry:
-    w, b = weights
-    return (activation(jnp.concatenate([x, carry[0]], axis=-1) @ w + b),)
+@functools.lru_cache(maxsize=64)
+def simple_rnn_step(activation: Callable) -> Callable[[Any, Carry, jax.Array], Carry]:
+    """The step with this activation: always the same function, so that it compiles once."""
+
+    def step(weights, carry, x):
+        (w, b), (h,) = weights, carry
+        return (activation(jnp.concatenate([x, h], axis=-1) @ w + b),)
+
+    return step
 
 
 def lstm_step(weights, carry: Carry, x: jax.Array) -> tuple[jax.Array, jax.Array]:

@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxnodes.errors import JaxNodesError, check, check_count, check_key
 from jaxnodes.layers.base import (
@@ -84,7 +85,7 @@ class Residual(Layer):
     def apply(self, params, state, x, *, key=None, training=False):
         y, state = self.layer.apply(params, state, x, key=key, training=training)
         check(
-            y.shape == x.shape and jnp.promote_types(y.dtype, x.dtype) == x.dtype,
+            y.shape == x.shape and np.can_cast(y.dtype, x.dtype),
             f"expected the layer to keep its input's shape and dtype, but it made {y.dtype} "
             f"{y.shape} of {x.dtype} {x.shape}; Parallel(layer, projection, merge='sum') may not",
             "residual",

@@ -1,21 +1,19 @@
 """Convolution and its transpose, in 1, 2 and 3 dimensions, channels last."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from jaxnodes.activations import activation
+from jaxnodes.activations import activation as resolve_activation
 from jaxnodes.conv_primitive import Geometry, convolve, convolve_transpose
-from jaxnodes.errors import JaxNodesError, check, check_count, check_key, describe
+from jaxnodes.errors import check, check_count, check_key, describe
 from jaxnodes.initializers import he_normal, initializer, zeros
 from jaxnodes.layers.base import Layer, Params, cast_inputs, check_params, dtype_of, normalize
+from jaxnodes.layers.sliding import Padding, Size, as_tuples, kernel_sizes, padding_for, sizes_for
 from jaxnodes.primitive import node
-
-Size = int | Sequence[int]
-Padding = str | int | Sequence[int | tuple[int, int]]
 
 
 def conv_init(
@@ -44,7 +42,7 @@ def conv_init(
       `{"w": (*kernel_size, C / groups, F), "b": (F,)}`.
     """
     check_key(key, "conv")
-    kernel = _kernel_size(kernel_size, "conv")
+    kernel = kernel_sizes(kernel_size, "conv")
     for count, name in ((in_features, "in_features"), (features, "features"), (groups, "groups")):
         check_count(count, name, "conv")
     _check_groups(in_features, features, groups, "conv")
@@ -101,8 +99,9 @@ def conv(
         "conv",
     )
     inputs, kernel = x.shape[1:-1], w.shape[:rank]
-    strides, dilations = _sizes(stride, rank, "stride"), _sizes(dilation, rank, "dilation")
-    pads = _padding(padding, inputs, kernel, strides, dilations)
+    strides = sizes_for(stride, rank, "stride", "conv")
+    dilations = sizes_for(dilation, rank, "dilation", "conv")
+    pads = padding_for(padding, inputs, kernel, strides, dilations, "conv")
     geometry = Geometry(inputs, kernel, strides, pads, dilations, groups)
     check(
         min(geometry.outputs) >= 1,
@@ -163,13 +162,14 @@ def conv_transpose(
         "conv_transpose",
     )
     inputs, kernel = x.shape[1:-1], w.shape[:rank]
-    strides, dilations = _sizes(stride, rank, "stride"), _sizes(dilation, rank, "dilation")
+    strides = sizes_for(stride, rank, "stride", "conv")
+    dilations = sizes_for(dilation, rank, "dilation", "conv")
     reach = tuple(d * (k - 1) + 1 for d, k in zip(dilations, kernel, strict=True))
     if padding == "SAME":
         outputs = tuple(n * s for n, s in zip(inputs, strides, strict=True))
-        pads = _padding("SAME", outputs, kernel, strides, dilations)
+        pads = padding_for("SAME", outputs, kernel, strides, dilations, "conv")
     else:
-        pads = _padding(padding, inputs, kernel, strides, dilations)
+        pads = padding_for(padding, inputs, kernel, strides, dilations, "conv")
         outputs = tuple(
             (n - 1) * s + r - low - high
             for n, s, r, (low, high) in zip(inputs, strides, reach, pads, strict=True)
@@ -239,8 +239,8 @@ class Conv(Layer):
             self.features,
             self.kernel_size,
             groups=self.groups,
-            w_init=self.w_init,
-            b_init=self.b_init,
+            w_init=initializer(self.w_init),
+            b_init=initializer(self.b_init),
             dtype=dtype_of(x),
         )
         return params if self.use_bias else {"w": params["w"]}, {}
@@ -255,7 +255,7 @@ class Conv(Layer):
             dilation=self.dilation,
             groups=self.groups,
         )
-        return node(y if self.activation is None else self.activation(y)), state
+        return node(_activated(self.activation, y)), state
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -304,8 +304,8 @@ class ConvTranspose(Layer):
             x.shape[-1],
             self.features,
             self.kernel_size,
-            w_init=self.w_init,
-            b_init=self.b_init,
+            w_init=initializer(self.w_init),
+            b_init=initializer(self.b_init),
             dtype=dtype_of(x),
         )
         return params if self.use_bias else {"w": params["w"]}, {}
@@ -315,7 +315,11 @@ class ConvTranspose(Layer):
         y = conv_transpose(
             params, x, stride=self.stride, padding=self.padding, dilation=self.dilation
         )
-        return node(y if self.activation is None else self.activation(y)), state
+        return node(_activated(self.activation, y)), state
+
+
+def _activated(activation: Callable | str | None, y: jax.Array) -> jax.Array:
+    return y if activation is None else resolve_activation(activation)(y)
 
 
 def _with_bias(y: jax.Array, params: Params) -> jax.Array:
@@ -331,17 +335,17 @@ def _checked(layer: Conv | ConvTranspose, params: Params, x: Any, where: str):
 
 def _normalize_sizes(layer: Conv | ConvTranspose, where: str) -> None:
     """Sizes as tuples, so that layers that mean the same are equal; options validated."""
-    kernel = _kernel_size(layer.kernel_size, where)
+    kernel = kernel_sizes(layer.kernel_size, where)
     for name in ("stride", "dilation"):
-        _sizes(getattr(layer, name), len(kernel), name, where)
-    _padding(layer.padding, kernel, kernel, (1,) * len(kernel), (1,) * len(kernel), where)
+        sizes_for(getattr(layer, name), len(kernel), name, where)
+    padding_for(layer.padding, kernel, kernel, (1,) * len(kernel), (1,) * len(kernel), where)
 
     def hashable(value):
-        return value if isinstance(value, (int, str)) else _tuples(value)
+        return value if isinstance(value, (int, str)) else as_tuples(value)
 
     normalize(
         layer,
-        activation=activation,
+        activation=resolve_activation,
         w_init=initializer,
         b_init=initializer,
         kernel_size=lambda _: kernel,
@@ -349,10 +353,6 @@ def _normalize_sizes(layer: Conv | ConvTranspose, where: str) -> None:
         dilation=hashable,
         padding=hashable,
     )
-
-
-def _tuples(value: Any) -> Any:
-    return tuple(_tuples(v) for v in value) if isinstance(value, (list, tuple)) else value
 
 
 def _check_rank(x: Any, kernel_size: Any, where: str) -> None:
@@ -379,46 +379,3 @@ def _check_groups(channels: int, features: int, groups: int, where: str) -> None
         f"got {channels} channels and {features} features",
         where,
     )
-
-
-def _kernel_size(kernel_size: Size, where: str) -> tuple[int, ...]:
-    kernel = (kernel_size,) * 2 if isinstance(kernel_size, int) else tuple(kernel_size)
-    check(1 <= len(kernel) <= 3, f"expected 1 to 3 kernel sizes, got {kernel_size!r}", where)
-    for size in kernel:
-        check_count(size, "kernel_size", where)
-    return kernel
-
-
-def _sizes(value: Size, rank: int, name: str, where: str = "conv") -> tuple[int, ...]:
-    sizes = (value,) * rank if isinstance(value, int) else tuple(value)
-    check(len(sizes) == rank, f"expected {name} for {rank} spatial axes, got {value!r}", where)
-    for size in sizes:
-        check_count(size, name, where)
-    return sizes
-
-
-def _padding(padding, inputs, kernel, strides, dilations, where="conv"):
-    """Low and high padding for each spatial axis."""
-    rank = len(kernel)
-    if padding == "VALID":
-        return ((0, 0),) * rank
-    if padding == "SAME":
-        pads = []
-        for size, k, stride, dilation in zip(inputs, kernel, strides, dilations, strict=True):
-            total = max(0, (-(-size // stride) - 1) * stride + dilation * (k - 1) + 1 - size)
-            pads.append((total // 2, total - total // 2))
-        return tuple(pads)
-    if isinstance(padding, str):
-        raise JaxNodesError(
-            f"expected padding 'SAME', 'VALID', an int, or one int or pair for each axis, "
-            f"got {padding!r}",
-            where,
-        )
-    each = (padding,) * rank if isinstance(padding, int) else tuple(padding)
-    check(len(each) == rank, f"expected padding for {rank} spatial axes, got {padding!r}", where)
-    pads = tuple((p, p) if isinstance(p, int) else tuple(p) for p in each)
-    for pair in pads:
-        check(len(pair) == 2, f"expected pairs (low, high) of padding, got {pair!r}", where)
-        for size in pair:
-            check_count(size, "padding", where, least=0)
-    return pads

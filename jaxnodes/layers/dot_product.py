@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxnodes.errors import check, describe, is_concrete
 from jaxnodes.layers.regularization import dropout
@@ -84,7 +85,7 @@ def dot_product_weights(q: Any, k: Any, *, causal: bool = False, mask: Any = Non
     _check_heads(q, k)
     *leading, steps, heads, dim = q.shape
     length, kv_heads = k.shape[-3:-1]
-    dtype = jnp.promote_types(q.dtype, jnp.float32)
+    dtype = np.promote_types(q.dtype, np.float32)
     grouped = q.reshape(*leading, steps, kv_heads, heads // kv_heads, dim)
     scores = jnp.einsum("...tkgd,...skd->...kgts", grouped, k, preferred_element_type=dtype)
     scores = scores.reshape(*leading, heads, steps, length) / math.sqrt(dim)

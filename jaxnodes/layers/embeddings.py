@@ -75,7 +75,8 @@ def embedding(params: Params, ids: Any) -> jax.Array:
         "embedding",
     )
     if is_concrete(ids):
-        least, most = (int(np.min(ids)), int(np.max(ids))) if ids.size else (0, 0)
+        values = np.asarray(ids)  # not by JAX, which would trace this within a jit
+        least, most = (int(values.min()), int(values.max())) if ids.size else (0, 0)
         check(
             least >= 0 and most < size,
             f"expected ids from 0 to {size - 1}, got {least if least < 0 else most}; "

@@ -13,6 +13,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxnodes.errors import check, check_count, check_key, check_number
 from jaxnodes.layers.base import (
@@ -160,7 +161,7 @@ def normalized(params: Params, x: jax.Array, mean: Any, var: Any, epsilon: float
 
 
 def statistics_dtype(x: jax.Array) -> Any:
-    return jnp.promote_types(x.dtype, jnp.float32)
+    return np.promote_types(x.dtype, np.float32)
 
 
 def check_features(params: Params, x: jax.Array, where: str) -> tuple[int]:

@@ -10,22 +10,22 @@ import dataclasses
 import functools
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxnodes.errors import check, check_count, describe
+from jaxnodes.errors import check, describe
 from jaxnodes.layers.base import Layer
+from jaxnodes.layers.sliding import Padding, Size, as_tuples, padding_for, sizes_for
 
-Window = int | Sequence[int]
-Padding = str | int | Sequence[int | tuple[int, int]]
+Sizes = tuple[int, ...]
 
 
 def max_pool(
-    x: Any, window: Window, *, stride: Window | None = None, padding: Padding = "VALID"
+    x: Any, window: Size, *, stride: Size | None = None, padding: Padding = "VALID"
 ) -> jax.Array:
     """The largest value of each window.
 
@@ -58,7 +58,7 @@ def max_pool(
 
 
 def avg_pool(
-    x: Any, window: Window, *, stride: Window | None = None, padding: Padding = "VALID"
+    x: Any, window: Size, *, stride: Size | None = None, padding: Padding = "VALID"
 ) -> jax.Array:
     """The mean of each window, over the values that are not padding.
 
@@ -81,7 +81,7 @@ def avg_pool(
     Array([2. , 2.5, 2. ], dtype=float32)
     """
     x, sizes, steps, pads = _resolved(x, window, stride, padding, "avg_pool")
-    wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    wide = x.astype(np.promote_types(x.dtype, jnp.float32))
     total = _fold(jnp.add, _padded(wide, 0.0, pads), sizes, steps)
     ones = np.pad(np.ones((1, *x.shape[1:-1], 1), wide.dtype), ((0, 0), *pads, (0, 0)))
     return (total / _fold(np.add, ones, sizes, steps)).astype(x.dtype)
@@ -112,18 +112,18 @@ def global_avg_pool(x: Any) -> jax.Array:
 
 @dataclasses.dataclass(frozen=True, repr=False)
 class _Pool(Layer):
-    window: Window
+    window: Size
     _: dataclasses.KW_ONLY
-    stride: Window | None = None
+    stride: Size | None = None
     padding: Padding = "VALID"
 
     def __post_init__(self):
-        where = type(self).__name__
-        for name in ("window", "stride"):
-            value = getattr(self, name)
-            if value is not None:
-                object.__setattr__(self, name, _sizes(value, name, where))
-        object.__setattr__(self, "padding", _padding(self.padding, where))
+        fields = ("window", "stride", "padding")
+        for name in fields:
+            object.__setattr__(self, name, as_tuples(getattr(self, name)))
+        tuples = [v for v in map(self.__getattribute__, fields) if isinstance(v, tuple)]
+        rank = len(tuples[0]) if tuples else 1
+        _sliding(self.window, self.stride, self.padding, rank, type(self).__name__)
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -175,7 +175,7 @@ class GlobalAvgPool(Layer):
         return global_avg_pool(x), state
 
 
-def _fold(combine: Callable, x: Any, window: Sequence[int], stride: Sequence[int]) -> Any:
+def _fold(combine: Callable, x: Any, window: Sizes, stride: Sizes) -> Any:
     """The taps of each window combined, in row-major order.
 
     A large window is folded axis by axis, the last one first: the same order of
@@ -184,16 +184,16 @@ def _fold(combine: Callable, x: Any, window: Sequence[int], stride: Sequence[int
     if math.prod(window) <= 32:
         return functools.reduce(combine, _taps(x, window, stride))
     for axis in reversed(range(len(window))):
-        alone = [size if i == axis else 1 for i, size in enumerate(window)]
-        steps = [step if i == axis else 1 for i, step in enumerate(stride)]
+        alone = tuple(size if i == axis else 1 for i, size in enumerate(window))
+        steps = tuple(step if i == axis else 1 for i, step in enumerate(stride))
         x = functools.reduce(combine, _taps(x, alone, steps))
     return x
 
 
-def _taps(x: Any, window: Sequence[int], stride: Sequence[int]) -> list[Any]:
+def _taps(x: Any, window: Sizes, stride: Sizes) -> list[Any]:
     sizes = [(n - w) // s + 1 for n, w, s in zip(x.shape[1:-1], window, stride, strict=True)]
-    if tuple(window) == tuple(stride):
-        # Windows side by side: axes of their own, (B, n1, w1, n2, w2, C), slice faster.
+    if window == stride:
+        # Sizes side by side: axes of their own, (B, n1, w1, n2, w2, C), slice faster.
         whole = tuple(slice(n * w) for n, w in zip(sizes, window, strict=True))
         blocks = itertools.chain(*zip(sizes, window, strict=True))
         x = x[:, *whole].reshape(x.shape[0], *blocks, x.shape[-1])
@@ -212,38 +212,26 @@ def _first_largest(a: jax.Array, b: jax.Array) -> jax.Array:
 
 
 def _resolved(x: Any, window: Any, stride: Any, padding: Any, where: str):
-    """The input checked; window, stride and (before, after) pairs, one an axis of space."""
+    """The input checked; window, stride and (low, high) padding, one an axis of space."""
     x = _spatial(x, where)
     space = x.shape[1:-1]
-
-    def per_axis(value, name):
-        sizes = _sizes(value, name, where)
-        sizes = (sizes,) * len(space) if isinstance(sizes, int) else sizes
-        check(
-            len(sizes) == len(space),
-            f"expected a {name} of {len(space)} sizes for an input of shape {x.shape} "
-            f"(batch first, channels last), got {sizes}",
-            where,
-        )
-        return sizes
-
-    window = per_axis(window, "window")
-    stride = window if stride is None else per_axis(stride, "stride")
-    pads = _padding(padding, where)
-    if isinstance(pads, int):
-        pads = ((pads, pads),) * len(space)
-    elif isinstance(pads, str):
-        pads = tuple(jax.lax.padtype_to_pads(space, window, stride, pads))
-    fits = len(pads) == len(space) and all(
-        max(pad) < w <= n + sum(pad) for n, w, pad in zip(space, window, pads, strict=True)
-    )
+    window, stride = _sliding(window, stride, padding, len(space), where)
+    pads = padding_for(padding, space, window, stride, (1,) * len(space), where)
+    fits = [max(pad) < w <= n + sum(pad) for n, w, pad in zip(space, window, pads, strict=True)]
     check(
-        fits,
+        all(fits),
         f"expected windows within the padded input and larger than its padding, got windows of "
         f"{window} over {space} padded by {pads}",
         where,
     )
     return x, window, stride, pads
+
+
+def _sliding(window: Any, stride: Any, padding: Any, rank: int, where: str) -> tuple[Sizes, Sizes]:
+    window = sizes_for(window, rank, "window", where)
+    stride = window if stride is None else sizes_for(stride, rank, "stride", where)
+    padding_for(padding, window, window, stride, (1,) * rank, where)
+    return window, stride
 
 
 def _spatial(x: Any, where: str) -> jax.Array:
@@ -262,34 +250,6 @@ def _spatial(x: Any, where: str) -> jax.Array:
     return x
 
 
-def _sizes(value: Any, name: str, where: str) -> Any:
-    if isinstance(value, Sequence) and not isinstance(value, str) and len(value):
-        for size in value:
-            check_count(size, name, where)
-        return tuple(value)
-    check_count(value, name, where)
-    return value
-
-
-def _padding(padding: Any, where: str) -> Any:
-    """As given if a word or an int, else a pair an axis."""
-    if padding in ("VALID", "SAME"):
-        return padding
-    check(
-        isinstance(padding, (int, Sequence)) and not isinstance(padding, str),
-        f"expected padding 'VALID', 'SAME', an int, or an int or a pair for each axis of space, "
-        f"got {padding!r}",
-        where,
-    )
-    each = (padding,) if isinstance(padding, int) else padding
-    pairs = tuple(tuple(p) if isinstance(p, Sequence) else (p, p) for p in each)
-    for pair in pairs:
-        check(len(pair) == 2, f"expected pairs (low, high) of padding, got {pair!r}", where)
-        for size in pair:
-            check_count(size, "padding", where, least=0)
-    return padding if isinstance(padding, int) else pairs
-
-
-def _padded(x: jax.Array, value: float, pads: Sequence[tuple[int, int]]) -> jax.Array:
+def _padded(x: jax.Array, value: float, pads: tuple[tuple[int, int], ...]) -> jax.Array:
     config = ((0, 0, 0), *((before, after, 0) for before, after in pads), (0, 0, 0))
     return jax.lax.pad(x, jnp.array(value, x.dtype), config) if any(map(any, pads)) else x

@@ -83,7 +83,7 @@ def rotary(x: Any, positions: Any, *, base: float = 10000.0) -> jax.Array:
         "rotary",
     )
     half = x.shape[-1] // 2
-    dtype = jnp.promote_types(x.dtype, jnp.float32)
+    dtype = np.promote_types(x.dtype, np.float32)
     rates = jnp.asarray(base ** (-np.arange(half) / half), dtype)
     angles = (positions.astype(dtype)[..., None] * rates)[..., None, :]
     cos, sin = jnp.cos(angles), jnp.sin(angles)

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxnodes.activations import activation, tanh
-from jaxnodes.errors import check, check_count
+from jaxnodes.errors import check, check_count, check_number
 from jaxnodes.initializers import initializer, orthogonal, xavier_uniform, zeros
 from jaxnodes.layers.base import Layer, cast_inputs, check_params, dtype_of, normalize
 from jaxnodes.layers.cells import CELLS, gru_init, lstm_init, simple_rnn_init
@@ -162,6 +162,10 @@ class LSTM(_Recurrent):
 
     _kind = "lstm"
     _run = staticmethod(lstm)
+
+    def __post_init__(self):
+        super().__post_init__()
+        check_number(self.forget_bias, "forget_bias", "LSTM")
 
     def _init(self, *sizes, **options):
         return lstm_init(*sizes, forget_bias=self.forget_bias, **options)

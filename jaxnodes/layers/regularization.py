@@ -54,7 +54,7 @@ def dropout(
         f"expected shared_axes of an array of shape {x.shape}, got {tuple(shared_axes)}",
         "dropout",
     )
-    if is_concrete(rate) and rate == 0:
+    if is_concrete(rate) and float(rate) == 0:
         return x
     shared = {axis % x.ndim for axis in shared_axes}
     shape = tuple(1 if axis in shared else size for axis, size in enumerate(x.shape))
@@ -156,10 +156,9 @@ def _bernoulli(key: jax.Array, keep: jax.Array, shape: tuple[int, ...]) -> jax.A
 
 
 def _check_rate(rate: Any, where: str) -> None:
-    number = isinstance(rate, (int, float, np.integer, np.floating, np.ndarray, jax.Array))
-    fine = number and not isinstance(rate, bool) and np.shape(rate) == ()
+    fine = jnp.issubdtype(getattr(rate, "dtype", type(rate)), jnp.number) and np.shape(rate) == ()
     if fine and is_concrete(rate):
-        fine = not jnp.issubdtype(jnp.result_type(rate), jnp.bool_) and 0 <= rate < 1
+        fine = 0 <= float(rate) < 1
     check(fine, f"expected a rate to drop in [0, 1), got {rate!r}", where)
 
 

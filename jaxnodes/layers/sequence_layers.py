@@ -85,9 +85,6 @@ class LastStep(Layer):
            [5.]], dtype=float32)
     """
 
-    def init(self, key, x):
-        return {}, {}
-
     def apply(self, params, state, x, *, key=None, training=False):
         x, mask = split_mask(x, "last_step")
         check(

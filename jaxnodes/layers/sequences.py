@@ -4,6 +4,7 @@ Every step's hidden state is a node inside the loop, and what the node holds is
 what goes on into the next step: a gate on it acts as it would on the unit itself.
 """
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -63,13 +64,8 @@ def simple_rnn(
     >>> outputs.shape, bool((outputs[:, -1] == last).all())
     ((2, 7, 5), True)
     """
-    params, carry, x, mask = _prepared(params, initial, x, mask, "simple_rnn")
-    weights = joined(params)
-
-    def step(carry, x):
-        return simple_rnn_step(weights, carry, x, activation)
-
-    outputs, (h,) = _over_time(step, carry, x, mask, reverse)
+    params, *inputs = _prepared(params, initial, x, mask, "simple_rnn")
+    outputs, (h,) = _over_time(simple_rnn_step(activation), joined(params), *inputs, reverse)
     return outputs, h
 
 
@@ -104,11 +100,8 @@ def lstm(
     >>> bool((outputs[1, 3] == h[1]).all()), float(jnp.abs(outputs[1, 4:]).max())
     (True, 0.0)
     """
-    params, carry, x, mask = _prepared(params, initial, x, mask, "lstm")
-    weights = joined(params)
-    outputs, (h, c) = _over_time(
-        lambda carry, x: lstm_step(weights, carry, x), carry, x, mask, reverse
-    )
+    params, *inputs = _prepared(params, initial, x, mask, "lstm")
+    outputs, (h, c) = _over_time(lstm_step, joined(params), *inputs, reverse)
     return outputs, (h, c)
 
 
@@ -141,11 +134,9 @@ def gru(
     >>> bool((outputs[:, 0] == last).all())
     True
     """
-    params, carry, x, mask = _prepared(params, initial, x, mask, "gru")
+    params, *inputs = _prepared(params, initial, x, mask, "gru")
     weights = params["w_i"], params["w_h"], params["b"]
-    outputs, (h,) = _over_time(
-        lambda carry, x: gru_step(weights, carry, x), carry, x, mask, reverse
-    )
+    outputs, (h,) = _over_time(gru_step, weights, *inputs, reverse)
     return outputs, h
 
 
@@ -232,8 +223,12 @@ def check_sequences(x: Any, where: str) -> None:
     )
 
 
+# Compiled, so that outside of jit a second call compiles nothing; inlined, so that inside
+# of it there is one program.
+@functools.partial(jax.jit, static_argnames=("step", "reverse"), inline=True)
 def _over_time(
-    step: Callable[[Carry, jax.Array], Carry],
+    step: Callable[[Any, Carry, jax.Array], Carry],
+    weights: Any,
     carry: Carry,
     x: jax.Array,
     mask: jax.Array | None,
@@ -242,13 +237,13 @@ def _over_time(
     """Scans `step` over the time axis: the hidden states (..., T, H) and the last carry."""
 
     def plain(carry, x):
-        h, *memory = step(carry, x)
+        h, *memory = step(weights, carry, x)
         h = node(h)
         return (h, *memory), h
 
     def masked(carry, slices):
         x, valid = slices
-        h, *memory = step(carry, x)
+        h, *memory = step(weights, carry, x)
         h = node(jnp.where(valid, h, 0))  # so that padding is no part of a node's statistics
         after = [jnp.where(valid, new, old) for new, old in zip((h, *memory), carry, strict=True)]
         return tuple(after), jnp.where(valid, h, 0)

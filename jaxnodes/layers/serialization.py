@@ -22,6 +22,7 @@ from jaxnodes.activations import activation_name
 from jaxnodes.errors import JaxNodesError, check
 from jaxnodes.initializers import initializer_name
 from jaxnodes.layers import (
+    attention_layers,
     base,
     batch_normalization,
     combinators,
@@ -29,7 +30,6 @@ from jaxnodes.layers import (
     embeddings,
     heads,
     linear,
-    multihead,
     normalization,
     pooling,
     positions,
@@ -43,6 +43,7 @@ from jaxnodes.layers.combinators import Parallel, Sequential
 from jaxnodes.registry import choose
 
 _MODULES = (
+    attention_layers,
     base,
     batch_normalization,
     combinators,
@@ -50,7 +51,6 @@ _MODULES = (
     embeddings,
     heads,
     linear,
-    multihead,
     normalization,
     pooling,
     positions,

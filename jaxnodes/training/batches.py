@@ -107,3 +107,12 @@ def filled(batch: Any, size: int, where: str) -> tuple[Any, np.ndarray]:
     if n < size:
         batch = jax.tree.map(lambda leaf: jnp.asarray(leaf)[places % n], batch)
     return batch, weights
+
+
+def with_weights(data: Any, where: str = "fit") -> tuple[Any, Any, Any]:
+    """`(x, y)`, or a data set with `.x` and `.y`, as `(x, y, None)`."""
+    if hasattr(data, "x") and hasattr(data, "y"):
+        return data.x, data.y, None
+    data = tuple(data)
+    check(len(data) in (2, 3), f"expected (x, y) or (x, y, weights), got {len(data)} parts", where)
+    return data if len(data) == 3 else (*data, None)

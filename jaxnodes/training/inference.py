@@ -6,9 +6,9 @@ from typing import Any
 import jax
 
 from jaxnodes.errors import check_count
-from jaxnodes.training.batches import to_device
+from jaxnodes.training.batches import count_samples, to_device, with_weights
 from jaxnodes.training.objective import as_network, check_ending
-from jaxnodes.training.program import Recipe, run_evaluation, run_predict
+from jaxnodes.training.program import Scoring, run_evaluation, run_predict
 
 compiled_predict = jax.jit(run_predict, static_argnums=(0, 3))
 compiled_evaluation = jax.jit(run_evaluation, static_argnums=0)
@@ -41,7 +41,7 @@ def predict(net: Any, variables: tuple, x: Any, *, batch_size: int = 256) -> Any
 def evaluate(
     net: Any,
     variables: tuple,
-    data: tuple,
+    data: Any,
     *,
     loss: Callable,
     metrics: Mapping[str, Callable] | None = None,
@@ -66,12 +66,10 @@ def evaluate(
     check_count(batch_size, "batch_size", "evaluate")
     check_ending(net, loss, from_logits, "evaluate")
     named = tuple((metrics or {}).items())
-    recipe = Recipe(net, loss, None, batch_size, metrics=named, from_logits=from_logits)
-    x, y, weights = with_weights(to_device(tuple(data), "evaluate"))
-    measures = compiled_evaluation(recipe, tuple(variables), (x, y, weights))
+    scoring = Scoring(
+        net=net, loss=loss, batch_size=batch_size, metrics=named, from_logits=from_logits
+    )
+    x, y, weights = to_device(with_weights(data, "evaluate"), "evaluate")
+    count_samples((x, y, weights), "evaluate")
+    measures = compiled_evaluation(scoring, tuple(variables), (x, y, weights))
     return {name: float(value) for name, value in measures.items()}
-
-
-def with_weights(data: tuple) -> tuple:
-    """`(x, y)` as `(x, y, None)`."""
-    return data if len(data) == 3 else (*data, None)

@@ -10,9 +10,9 @@ import numpy as np
 
 from jaxnodes.errors import JaxNodesError, check, check_count, check_key
 from jaxnodes.layers.base import Params, State, shapes_of
-from jaxnodes.training.batches import Ragged, count_samples, count_steps, to_device
+from jaxnodes.training.batches import Ragged, count_samples, count_steps, to_device, with_weights
 from jaxnodes.training.checks import check_optimizer, check_targets
-from jaxnodes.training.inference import compiled_evaluation, with_weights
+from jaxnodes.training.inference import compiled_evaluation
 from jaxnodes.training.objective import as_network, check_ending
 from jaxnodes.training.program import (
     Recipe,
@@ -23,7 +23,7 @@ from jaxnodes.training.program import (
     sample_weights,
 )
 from jaxnodes.training.progress import follow
-from jaxnodes.training.streams import run_stream_epoch
+from jaxnodes.training.streams import Stream, run_stream_epoch
 
 compiled_epoch = jax.jit(run_epoch, static_argnums=0)
 
@@ -78,7 +78,7 @@ def fit(
     optimizer: Any,
     epochs: int = 10,
     batch_size: int = 32,
-    validation: tuple | None = None,
+    validation: Any = None,
     metrics: Mapping[str, Callable] | None = None,
     from_logits: bool = True,
     shuffle: bool = True,
@@ -163,11 +163,12 @@ def fit(
     )
 
     init_key, run_key = jax.random.split(key)
-    stream = None if _is_arrays(data) else _Stream(data)
+    stream = None if _is_arrays(data) else Stream(data)
     if stream is None:
-        data = with_weights(to_device(tuple(data)))
-        count_steps(count_samples(data, "fit"), batch_size, ragged, "fit")
-        size = min(batch_size, len(jax.tree.leaves(data[0])[0]))
+        data = to_device(with_weights(data))
+        n = count_samples(data, "fit")
+        count_steps(n, batch_size, ragged, "fit")
+        size = min(batch_size, n)
     else:
         data = stream.first
         batch_size = size = count_samples(data, "fit")
@@ -177,10 +178,10 @@ def fit(
     train_state = _started(net, start, init_key, spec, optimizer)
     check_freeze(train_state.params, freeze)
     recipe = Recipe(
-        net,
-        loss,
-        optimizer.update,
-        batch_size,
+        net=net,
+        loss=loss,
+        update=optimizer.update,
+        batch_size=batch_size,
         metrics=named,
         from_logits=from_logits,
         shuffle=shuffle,
@@ -190,90 +191,85 @@ def fit(
     )
     held_out = None
     if validation is not None:
-        held_out = with_weights(to_device(tuple(validation)))
+        held_out = to_device(with_weights(validation))
         check_targets(recipe, train_state, held_out, spec)
     if stream is None:
         check_targets(recipe, train_state, data, spec)
         x, y, weights = data
         data = (x, y, sample_weights(y, weights, class_weights))
 
+    def advance(train_state, epoch):
+        epoch_key = jax.random.fold_in(run_key, epoch)
+        if stream is None:
+            return compiled_epoch(recipe, train_state, data, epoch_key)
+        batches = stream.batches(epoch)
+        return run_stream_epoch(recipe, train_state, batches, class_weights, epoch_key)
+
     history: dict[str, list] = {}
-    best, best_value, best_epoch = train_state, math.nan, 0
+    keeper = _Keeper(stopping, train_state)
     began = time.perf_counter()
     with follow(epochs, progress) as show:
         for epoch in range(epochs):
-            before, epoch_key = train_state, jax.random.fold_in(run_key, epoch)
-            if stream is None:
-                train_state, measures = compiled_epoch(recipe, train_state, data, epoch_key)
-            else:
-                train_state, measures = run_stream_epoch(
-                    recipe, train_state, stream.batches(epoch), class_weights, epoch_key
-                )
+            train_state, measures = advance(train_state, epoch)
             variables = (train_state.params, train_state.state)
             if held_out is not None:
                 measured = compiled_evaluation(recipe, variables, held_out)
                 measures |= {f"val_{name}": value for name, value in measured.items()}
-            row = {name: np.asarray(value) for name, value in jax.device_get(measures).items()}
-            for name, value in row.items():
+            measures = jax.device_get(measures)
+            for name, value in measures.items():
                 history.setdefault(name, []).append(value)
             report = EpochReport(
                 epoch,
                 variables,
-                {name: float(value) for name, value in row.items()},
+                {name: float(value) for name, value in measures.items()},
                 _learning_rate(train_state.opt_state),
                 time.perf_counter() - began,
             )
             show(report)
-            if not math.isfinite(report.measures["loss"]) and on_nonfinite != "continue":
-                if on_nonfinite == "raise":
-                    raise JaxNodesError(
-                        f"expected a finite loss, got {report.measures['loss']} in epoch "
-                        f"{epoch + 1} of {epochs}; lower the learning rate, clip gradients "
-                        "(optax.clip_by_global_norm), or on_nonfinite='stop' keeps the last "
-                        "finite variables",
-                        "fit",
-                    )
-                best, best_epoch = (before, epoch - 1) if stopping is None else (best, best_epoch)
+            if _must_stop(report.measures["loss"], epoch, epochs, on_nonfinite):
                 break
-            if stopping is None:
-                best, best_epoch = train_state, epoch
-            elif stopping.gains(report.measures[stopping.monitor], best_value):
-                best, best_epoch = train_state, epoch
-                best_value = report.measures[stopping.monitor]
+            keeper.see(train_state, report)
             asked = hook is not None and hook(report)
-            if asked or (stopping is not None and epoch - best_epoch >= stopping.patience):
+            if asked or keeper.out_of_patience(epoch):
                 break
+    kept = keeper.train_state
     arrays = {name: np.stack(values) for name, values in history.items()}
-    return TrainResult((best.params, best.state), arrays, best.opt_state, best_epoch)
+    return TrainResult((kept.params, kept.state), arrays, kept.opt_state, keeper.epoch)
+
+
+class _Keeper:
+    """Holds what `fit` will return: the last epoch's variables, or the best one's."""
+
+    def __init__(self, stopping: EarlyStopping | None, train_state: TrainState):
+        self.stopping, self.train_state = stopping, train_state
+        self.epoch, self.value = -1, math.nan
+
+    def see(self, train_state: TrainState, report: EpochReport) -> None:
+        value = math.nan if self.stopping is None else report.measures[self.stopping.monitor]
+        if self.stopping is None or self.epoch < 0 or self.stopping.gains(value, self.value):
+            self.train_state, self.epoch, self.value = train_state, report.epoch, value
+
+    def out_of_patience(self, epoch: int) -> bool:
+        return self.stopping is not None and epoch - self.epoch >= self.stopping.patience
+
+
+def _must_stop(loss: float, epoch: int, epochs: int, on_nonfinite: str) -> bool:
+    if math.isfinite(loss) or on_nonfinite == "continue":
+        return False
+    if on_nonfinite == "stop":
+        return True
+    raise JaxNodesError(
+        f"expected a finite loss, got {loss} in epoch {epoch + 1} of {epochs}; lower the learning "
+        "rate, clip gradients (optax.clip_by_global_norm), or keep the last finite variables with "
+        "on_nonfinite='stop'",
+        "fit",
+    )
 
 
 def _is_arrays(data: Any) -> bool:
-    return isinstance(data, (tuple, list)) and len(data) in (2, 3) and not callable(data)
-
-
-class _Stream:
-    """Batches from an iterable or a function, the first one looked at for its shapes."""
-
-    def __init__(self, source: Any):
-        check(
-            callable(source) or hasattr(source, "__iter__"),
-            f"expected (x, y), (x, y, weights), an iterable of such batches or a function "
-            f"epoch -> iterable, got {type(source).__name__}",
-            "fit",
-        )
-        check(
-            callable(source) or iter(source) is not source,
-            "expected an iterable that can be iterated anew each epoch, got an iterator; "
-            "pass a function epoch -> iterable",
-            "fit",
-        )
-        self.source = source
-        self.first = next(self.batches(0), None)
-        check(self.first is not None, "expected at least one batch, got none", "fit")
-
-    def batches(self, epoch: int):
-        for batch in self.source(epoch) if callable(self.source) else self.source:
-            yield with_weights(to_device(tuple(batch)))
+    """Whether `data` is the samples themselves: a pair, a triple or a data set."""
+    named = hasattr(data, "x") and hasattr(data, "y")
+    return named or (isinstance(data, tuple) and len(data) in (2, 3))
 
 
 def _stopping(early_stopping: Any, metrics: tuple, validated: bool) -> EarlyStopping | None:

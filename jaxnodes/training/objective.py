@@ -50,7 +50,7 @@ def check_ending(net: Any, loss: Callable, from_logits: bool, where: str) -> Non
     check(
         not (on_logits and probabilities),
         f"expected logits for {function_name(loss)}, but {name} ends in "
-        f"{function_name(ending)}; end the network without it, or pass from_logits=False",
+        f"{ending and function_name(ending)}; end without it, or pass from_logits=False",
         where,
     )
     known = ending is not None or isinstance(net, Sequential)

@@ -45,16 +45,22 @@ class TrainResult(NamedTuple):
     best_epoch: Any
 
 
-@dataclasses.dataclass(frozen=True)
-class Recipe:
-    """All of a run that is not arrays; hashable, so that equal runs share a program."""
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Scoring:
+    """All of an evaluation that is not arrays; hashable, so that equal ones share a program."""
 
     net: Any
     loss: Callable
-    update: Callable | None
     batch_size: int
     metrics: tuple[tuple[str, Callable], ...] = ()
     from_logits: bool = True
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Recipe(Scoring):
+    """All of a training run that is not arrays."""
+
+    update: Callable
     shuffle: bool = True
     ragged: Ragged = "fill"
     augment: Callable | None = None
@@ -159,7 +165,7 @@ def run_epoch(
         i, indices, fill = slices
         x, y, weights = take(data, indices)
         if not whole:
-            weights = fill if weights is None else weights * _aligned(fill, weights)
+            weights = fill if weights is None else weights * aligned(fill, weights)
         step_key = jax.random.fold_in(steps_key, i)
         train_state, (loss, predictions) = step(train_state, (x, y, weights), step_key)
         total = jnp.float32(recipe.batch_size) if weights is None else jnp.sum(weights)
@@ -179,7 +185,7 @@ def run_epoch(
 
 
 def run_evaluation(
-    recipe: Recipe, variables: tuple[Params, State], data: tuple
+    recipe: Scoring, variables: tuple[Params, State], data: tuple
 ) -> dict[str, jax.Array]:
     """The loss and the metrics of all samples at once, at inference."""
     x, y, weights = data
@@ -214,10 +220,10 @@ def sample_weights(y: Any, weights: Any, class_weights: Any) -> Any:
     one_hot = jnp.issubdtype(y.dtype, jnp.floating) or (y.shape[-1:] == table.shape and y.ndim > 1)
     classes = jnp.argmax(y, axis=-1) if one_hot else y
     by_class = jnp.take(table, classes, mode="fill", fill_value=jnp.nan)
-    return by_class if weights is None else by_class * _aligned(weights, by_class)
+    return by_class if weights is None else by_class * aligned(weights, by_class)
 
 
-def _aligned(weights: jax.Array, like: jax.Array) -> jax.Array:
+def aligned(weights: jax.Array, like: jax.Array) -> jax.Array:
     """Weights of the leading axes, with ones for the axes behind them."""
     return weights.reshape(weights.shape + (1,) * (like.ndim - weights.ndim)).astype(like.dtype)
 

@@ -8,9 +8,8 @@ import jax.numpy as jnp
 
 from jaxnodes.errors import check, check_count, check_key
 from jaxnodes.layers.base import shapes_of
-from jaxnodes.training.batches import Ragged, count_samples, count_steps, to_device
+from jaxnodes.training.batches import Ragged, count_samples, count_steps, to_device, with_weights
 from jaxnodes.training.checks import check_optimizer
-from jaxnodes.training.inference import with_weights
 from jaxnodes.training.objective import as_network, check_ending
 from jaxnodes.training.program import (
     Recipe,
@@ -30,7 +29,7 @@ def make_train(
     optimizer: Callable[[Any], Any],
     epochs: int = 10,
     batch_size: int = 32,
-    validation: tuple | None = None,
+    validation: Any = None,
     metrics: Mapping[str, Callable] | None = None,
     from_logits: bool = True,
     shuffle: bool = True,
@@ -75,21 +74,21 @@ def make_train(
     )
     check_ending(net, loss, from_logits, "make_train")
     named = tuple((metrics or {}).items())
-    held_out = None if validation is None else with_weights(to_device(tuple(validation)))
+    held_out = None if validation is None else to_device(with_weights(validation))
     freeze = (freeze,) if isinstance(freeze, str) else tuple(freeze)
 
     def train(key: jax.Array, data: tuple, learning_rate: Any) -> TrainResult:
         check_key(key, "train")
-        x, y, weights = with_weights(tuple(data))
+        x, y, weights = data
         n = count_samples((x, y, weights), "train")
         count_steps(n, batch_size, ragged, "train")
         transformation = optimizer(learning_rate)
         check_optimizer(transformation)
         recipe = Recipe(
-            net,
-            loss,
-            transformation.update,
-            batch_size,
+            net=net,
+            loss=loss,
+            update=transformation.update,
+            batch_size=batch_size,
             metrics=named,
             from_logits=from_logits,
             shuffle=shuffle,
@@ -123,6 +122,6 @@ def make_train(
 
     def run(key: jax.Array, data: tuple, learning_rate: Any) -> TrainResult:
         """One training run; see `jaxnodes.make_train`."""
-        return compiled(key, to_device(tuple(data), "train"), learning_rate)
+        return compiled(key, to_device(with_weights(data, "train"), "train"), learning_rate)
 
     return run

@@ -1,21 +1,22 @@
 """An epoch over batches that come one by one, for data larger than memory."""
 
-import functools
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from jaxnodes.errors import check
-from jaxnodes.training.batches import count_samples, filled
+from jaxnodes.training.batches import count_samples, filled, to_device, with_weights
 from jaxnodes.training.objective import measure
 from jaxnodes.training.program import Recipe, TrainState, aligned, recipe_step, sample_weights
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def _compiled_step(recipe: Recipe, train_state, batch, key):
+def _step(recipe: Recipe, train_state: TrainState, batch: tuple, key: jax.Array) -> tuple:
     return recipe_step(recipe)(train_state, batch, key)
+
+
+_compiled_step = jax.jit(_step, static_argnums=0)
 
 
 def run_stream_epoch(
@@ -51,9 +52,38 @@ def run_stream_epoch(
     loss, total = jnp.stack(losses), jnp.stack(totals).astype(losses[0].dtype)
     measures = {"loss": jnp.sum(loss * total) / jnp.sum(total)}
     if recipe.metrics:
-        joined = [
-            jax.tree.map(lambda *a: jnp.concatenate(a), *part) for part in (predictions, targets)
-        ]
+        made, met = (_joined(parts) for parts in (predictions, targets))
         for name, metric in recipe.metrics:
-            measures[name] = measure(metric, *joined, recipe.from_logits)
+            measures[name] = measure(metric, made, met, recipe.from_logits)
     return train_state, measures
+
+
+def _joined(parts: list) -> Any:
+    return jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *parts)
+
+
+class Stream:
+    """Batches from an iterable or a function, the first one looked at for its shapes."""
+
+    def __init__(self, source: Any):
+        self.source = source
+        check(
+            callable(source) or hasattr(source, "__iter__"),
+            f"expected (x, y), (x, y, weights), an iterable of such batches or a function "
+            f"epoch -> iterable, got {type(source).__name__}",
+            "fit",
+        )
+        check(
+            callable(source) or iter(source) is not source,
+            "expected an iterable that can be iterated anew each epoch, got an iterator; "
+            "pass a function epoch -> iterable",
+            "fit",
+        )
+        first = next(self.batches(0), None)
+        check(first is not None, "expected at least one batch, got none", "fit")
+        self.first: tuple = first or ()
+
+    def batches(self, epoch: int) -> Iterator[tuple]:
+        source: Any = self.source(epoch) if callable(self.source) else self.source
+        for batch in source:
+            yield to_device(with_weights(batch))

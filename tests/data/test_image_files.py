@@ -63,7 +63,7 @@ def test_bad_mnist(tmp_path):
         mnist(tmp_path)
     replace(tmp_path, "train-labels-idx1-ubyte", np.zeros(6, np.uint8))
     replace(tmp_path, "train-images-idx3-ubyte", np.zeros((6, 28, 28), np.float32))
-    with pytest.raises(JaxNodesError, match="expected bytes, images .* got float32"):
+    with pytest.raises(JaxNodesError, match=r"expected bytes, images .* got float32"):
         mnist(tmp_path)
     replace(tmp_path, "train-images-idx3-ubyte", np.zeros((6, 14, 14), np.uint8))
     with pytest.raises(JaxNodesError, match="images of one size"):

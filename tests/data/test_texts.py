@@ -1,3 +1,5 @@
+import __future__
+
 import pathlib
 
 import numpy as np
@@ -106,10 +108,8 @@ def test_standard_library_text():
     assert len(text) == 200_000
     assert text.isascii()
     assert text == standard_library_text(300_000)[:200_000]
-    first = pathlib.Path(pathlib.__file__).parent
-    first = (first if first.name != "pathlib" else first.parent) / "__future__.py"
-    assert text.startswith(first.read_text())
-    assert text.count("def ") > 1000
+    assert text.startswith(pathlib.Path(__future__.__file__).read_text())
+    assert text.count("def ") > 200
 
 
 def test_the_whole_standard_library():

@@ -1,6 +1,6 @@
 """Recurrent functions and layers against NumPy, torch, flax, equinox and haiku."""
 
-import itertools
+import dataclasses
 
 import equinox as eqx
 import flax.linen as nn
@@ -26,39 +26,52 @@ def dtype(request):
         yield jnp.dtype(request.param)
 
 
-def tolerance(dtype):
-    return {"rtol": 1e-4, "atol": 1e-5} if dtype == jnp.float32 else {"rtol": 1e-9, "atol": 1e-11}
-
-
 def problem(kind, seed, dtype=jnp.float32):
-    """Random sizes, parameters (biases too), inputs, initial carry and mask."""
-    batch, steps, inputs, features = np.random.default_rng(seed).integers(1, 7, 4).tolist()
-    keys = jax.random.split(jax.random.key(seed), 5)
-    params = INITS[kind](keys[0], inputs, features, b_init=jn.normal(0.5), dtype=dtype)
-    x = jax.random.normal(keys[1], (batch, steps, inputs), dtype)
-    carry = tuple(jax.random.normal(keys[2], (2, batch, features), dtype))
-    lengths = jax.random.randint(keys[3], (batch,), 0, steps + 1)
-    return params, x, carry if kind == "lstm" else carry[0], jn.lengths_to_mask(lengths, steps)
-
-
-def weighted(result, seed=0):
-    """One number in which every output counts differently."""
+    """Random sizes, parameters, inputs, initial carry and mask."""
     rng = np.random.default_rng(seed)
+    batch, steps, inputs, features = rng.integers(2, 7, 4).tolist()
+    gates, biases = {"simple_rnn": (1, 1), "lstm": (4, 4), "gru": (3, 4)}[kind]
+
+    def normal(*shape):
+        return jnp.asarray(rng.normal(size=shape), dtype)
+
+    params = {
+        "w_i": normal(inputs, gates * features),
+        "w_h": normal(features, gates * features),
+        "b": normal(biases * features),
+    }
+    h, c = normal(batch, features), normal(batch, features)
+    mask = jn.lengths_to_mask(rng.integers(0, steps + 1, batch), steps)
+    return params, normal(batch, steps, inputs), (h, c) if kind == "lstm" else h, mask
+
+
+def weighted(result):
+    """One number in which every output counts differently."""
+    rng = np.random.default_rng(0)
     leaves = jax.tree.leaves(result)
     return sum(jnp.sum(y * jnp.asarray(rng.normal(size=y.shape), y.dtype)) for y in leaves)
 
 
+def with_gradients(f, arguments):
+    """The outputs of `f`, and the gradients in all its arguments."""
+
+    def loss(*arguments):
+        outputs = f(*arguments)
+        return weighted(outputs), outputs
+
+    which = tuple(range(len(arguments)))
+    gradients, outputs = jax.jit(jax.grad(loss, which, has_aux=True))(*arguments)
+    return outputs, gradients
+
+
+def assert_close(ours, theirs, dtype):
+    close = {"float32": {"rtol": 1e-4, "atol": 1e-5}, "float64": {"rtol": 1e-9, "atol": 1e-11}}
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, **close[dtype.name]), ours, theirs)
+
+
 def assert_same(ours, theirs, arguments, dtype):
     """Equal outputs, and equal gradients in all the arguments."""
-    close = tolerance(dtype)
-    jax.tree.map(
-        lambda a, b: np.testing.assert_allclose(a, b, **close), ours(*arguments), theirs(*arguments)
-    )
-    which = tuple(range(len(arguments)))
-    gradients = (
-        jax.grad(lambda *a, f=f: weighted(f(*a)), which)(*arguments) for f in (ours, theirs)
-    )
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, **close), *gradients)
+    assert_close(with_gradients(ours, arguments), with_gradients(theirs, arguments), dtype)
 
 
 def sigmoid(z):
@@ -89,7 +102,7 @@ def numpy_run(kind, params, x, carry, mask, reverse=False, gate=1.0):
     outputs = np.zeros((*x.shape[:2], params["w_h"].shape[0]), x.dtype)
     x, lasts = np.asarray(x), []
     for sample in range(len(x)):
-        state = jax.tree.map(lambda a: np.asarray(a)[sample], carry)
+        state = jax.tree.map(lambda a, sample=sample: np.asarray(a)[sample], carry)
         steps = np.flatnonzero(mask[sample])
         for t in steps[::-1] if reverse else steps:
             state = numpy_step(kind, params, state, x[sample, t])
@@ -101,12 +114,11 @@ def numpy_run(kind, params, x, carry, mask, reverse=False, gate=1.0):
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("reverse", [False, True])
-@pytest.mark.parametrize("seed", [0, 1])
-def test_values_are_the_equations(kind, reverse, seed, dtype):
-    params, x, carry, mask = problem(kind, seed, dtype)
+def test_values_are_the_equations(kind, reverse, dtype):
+    params, x, carry, mask = problem(kind, 1, dtype)
     ours = RUNS[kind](params, x, initial=carry, mask=mask, reverse=reverse)
     theirs = numpy_run(kind, params, x, carry, mask, reverse)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, **tolerance(dtype)), ours, theirs)
+    assert_close(ours, theirs, dtype)
     assert ours[0].dtype == dtype
 
 
@@ -115,18 +127,19 @@ def test_cell_is_one_step(kind, dtype):
     params, x, carry, _ = problem(kind, 2, dtype)
     ours = CELLS[kind](params, carry, x[:, 0])
     theirs = numpy_step(kind, params, jax.tree.map(np.asarray, carry), np.asarray(x[:, 0]))
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, **tolerance(dtype)), ours, theirs)
+    assert_close(ours, theirs, dtype)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_derivatives_to_second_order_both_modes(kind):
+def test_forward_mode(kind):
     with jax.enable_x64(True):
         params, x, carry, mask = problem(kind, 3, jnp.float64)
 
+        @jax.jit
         def f(params, x, carry):
             return RUNS[kind](params, x, initial=carry, mask=mask)
 
-        check_grads(f, (params, x[:, :3], carry) if x.shape[1] < 3 else (params, x, carry), order=2)
+        check_grads(f, (params, x, carry), order=1, modes=["fwd"])
 
 
 # flax -----------------------------------------------------------------------------------
@@ -134,7 +147,6 @@ def test_derivatives_to_second_order_both_modes(kind):
 
 def flax_params(kind, params):
     w_i, w_h, b = params["w_i"], params["w_h"], params["b"]
-    zero = jnp.zeros_like
     if kind == "simple_rnn":
         return {"i": {"kernel": w_i, "bias": b}, "h": {"kernel": w_h}}
     if kind == "lstm":
@@ -153,7 +165,7 @@ def flax_params(kind, params):
         "in": {"kernel": in_, "bias": b_in},
         "hr": {"kernel": hr},
         "hz": {"kernel": hz},
-        "hn": {"kernel": hn, "bias": b_hn + zero(b_hn)},
+        "hn": {"kernel": hn, "bias": b_hn},
     }
 
 
@@ -166,9 +178,9 @@ def flax_params(kind, params):
         ("gru", nn.GRUCell),
     ],
 )
-@pytest.mark.parametrize("reverse", [False, True])
-def test_flax(kind, cell, reverse, dtype):
+def test_flax(kind, cell, dtype):
     params, x, carry, _ = problem(kind, 4, dtype)
+    reverse = dtype == jnp.float64
     features = params["w_h"].shape[0]
     module = nn.RNN(cell(features, param_dtype=dtype), return_carry=True)
 
@@ -189,6 +201,7 @@ def test_flax(kind, cell, reverse, dtype):
 # equinox and haiku ----------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("dtype", ["float64"], indirect=True)
 def test_equinox_lstm(dtype):
     params, x, carry, _ = problem("lstm", 5, dtype)
     cell = eqx.nn.LSTMCell(x.shape[-1], params["w_h"].shape[0], key=jax.random.key(0))
@@ -201,6 +214,7 @@ def test_equinox_lstm(dtype):
     assert_same(lambda p, x, c: jn.lstm_cell(p, c, x), theirs, (params, x[:, 0], carry), dtype)
 
 
+@pytest.mark.parametrize("dtype", ["float64"], indirect=True)
 def test_equinox_gru(dtype):
     params, x, carry, _ = problem("gru", 6, dtype)
     features = params["w_h"].shape[0]
@@ -215,6 +229,7 @@ def test_equinox_gru(dtype):
     assert_same(lambda p, x, c: jn.gru_cell(p, c, x), theirs, (params, x[:, 0], carry), dtype)
 
 
+@pytest.mark.parametrize("dtype", ["float64"], indirect=True)
 def test_haiku_orders_the_gates_otherwise(dtype):
     hk = pytest.importorskip("haiku")
     params, x, carry, _ = problem("lstm", 7, dtype)
@@ -225,9 +240,7 @@ def test_haiku_orders_the_gates_otherwise(dtype):
 
     def theirs(params, x, carry):
         w = jnp.concatenate([params["w_i"], params["w_h"]])
-        (i, f, g, o), (b_i, b_f, b_g, b_o) = (
-            jnp.split(p, 4, axis=-1) for p in (w, params["b"])
-        )
+        (i, f, g, o), (b_i, b_f, b_g, b_o) = (jnp.split(p, 4, axis=-1) for p in (w, params["b"]))
         linear = {
             "w": jnp.concatenate([i, g, f, o], axis=-1),
             "b": jnp.concatenate([b_i, b_g, b_f - 1, b_o]),
@@ -261,12 +274,11 @@ def from_torch(kind, arrays):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("directions", [1, 2])
-def test_torch_with_packed_lengths(kind, directions, dtype):
+def test_torch_with_packed_lengths_both_ways(kind, dtype):
     torch = pytest.importorskip("torch")
     params, x, carry, _ = problem(kind, 8, dtype)
     more = jax.tree.map(lambda p: jnp.roll(p, 1), (params, carry))
-    params, carry = [params, more[0]][:directions], [carry, more[1]][:directions]
+    params, carry = [params, more[0]], [carry, more[1]]
     lengths = np.random.default_rng(8).integers(1, x.shape[1] + 1, len(x))
     lengths[0] = x.shape[1]
     mask = jn.lengths_to_mask(lengths, x.shape[1])
@@ -280,7 +292,7 @@ def test_torch_with_packed_lengths(kind, directions, dtype):
         return jnp.concatenate([y for y, _ in ways], axis=-1), last
 
     module = {"simple_rnn": torch.nn.RNN, "lstm": torch.nn.LSTM, "gru": torch.nn.GRU}[kind](
-        x.shape[-1], params[0]["w_h"].shape[0], batch_first=True, bidirectional=directions == 2
+        x.shape[-1], params[0]["w_h"].shape[0], batch_first=True, bidirectional=True
     ).to(getattr(torch, dtype.name))
     weights = list(module.parameters())
     with torch.no_grad():
@@ -297,23 +309,19 @@ def test_torch_with_packed_lengths(kind, directions, dtype):
     outputs, last = module(packed, carry_t)
     outputs, _ = torch.nn.utils.rnn.pad_packed_sequence(outputs, batch_first=True)
     theirs = (outputs, last)
-    mine = ours(params, x, carry)
-    close = tolerance(dtype)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b.detach(), **close), mine, theirs)
-
     rng = np.random.default_rng(0)
     sum(
         (y * torch.tensor(rng.normal(size=y.shape).astype(dtype.name))).sum()
         for y in jax.tree.leaves(theirs)
     ).backward()
-    gradients = jax.grad(lambda *a: weighted(ours(*a)), (0, 1, 2))(params, x, carry)
     arrays = [w.grad.numpy() for w in weights]
-    expected = (
-        [from_torch(kind, arrays[4 * way : 4 * way + 4]) for way in range(directions)],
+    gradients = (
+        [from_torch(kind, arrays[4 * way : 4 * way + 4]) for way in range(2)],
         x_t.grad.numpy(),
-        [jax.tree.map(lambda c, way=way: c.grad[way].numpy(), carry_t) for way in range(directions)],
+        [jax.tree.map(lambda c, way=way: c.grad[way].numpy(), carry_t) for way in range(2)],
     )
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, **close), gradients, expected)
+    expected = jax.tree.map(lambda a: a.detach().numpy(), theirs), gradients
+    assert_close(with_gradients(ours, (params, x, carry)), expected, dtype)
 
 
 # masks, chunks, shapes ------------------------------------------------------------------
@@ -328,21 +336,20 @@ def test_nan_in_the_padding_goes_nowhere(kind):
     def loss(params, x, carry):
         return weighted(RUNS[kind](params, x, initial=carry, mask=mask))
 
-    clean, dirty = (jax.value_and_grad(loss, (0, 1, 2))(params, v, carry) for v in (x, spoilt))
+    gradient = jax.jit(jax.value_and_grad(loss, (0, 1, 2)))
+    clean, dirty = gradient(params, x, carry), gradient(params, spoilt, carry)
     jax.tree.map(np.testing.assert_array_equal, clean, dirty)
     assert not np.any(clean[1][1][0])
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_any_leading_axes(kind):
+@pytest.mark.parametrize("change", [lambda a: a[:, None], lambda a: a[0]], ids=["more", "none"])
+def test_any_leading_axes(kind, change):
     params, x, carry, mask = problem(kind, 8)
     whole = RUNS[kind](params, x, initial=carry, mask=mask)
-    deep = jax.tree.map(lambda a: a[:, None], (x, carry, mask))
-    outputs = RUNS[kind](params, deep[0], initial=deep[1], mask=deep[2])
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b[:, 0], atol=1e-6), whole, outputs)
-    flat = jax.tree.map(lambda a: a[0], (x, carry, mask))
-    outputs = RUNS[kind](params, flat[0], initial=flat[1], mask=flat[2])
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a[0], b, atol=1e-6), whole, outputs)
+    x, carry, mask = jax.tree.map(change, (x, carry, mask))
+    ours = RUNS[kind](params, x, initial=carry, mask=mask)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, change(b), atol=1e-6), ours, whole)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -413,7 +420,7 @@ def test_layer_options_reach_init(kind, key):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize(("reverse", "masked"), itertools.product([False, True], repeat=2))
+@pytest.mark.parametrize(("reverse", "masked"), [(False, True), (True, False)])
 def test_layer_is_the_function(kind, reverse, masked):
     params, x, _, mask = problem(kind, 9)
     layer = LAYERS[kind](params["w_h"].shape[0], reverse=reverse)
@@ -427,28 +434,26 @@ def test_layer_is_the_function(kind, reverse, masked):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("masked", [False, True])
-def test_chunks_go_on_where_the_last_one_ended(kind, masked, dtype, key):
-    x = jax.random.normal(key, (3, 8, 2), dtype)
-    mask = jn.lengths_to_mask(jnp.array([8, 6, 2]), 8)
-    layer = LAYERS[kind](4, stateful=True)
-    net = jn.Sequential(layer)
+def test_chunks_go_on_where_the_last_one_ended(kind, dtype, key):
+    masked = dtype == jnp.float64
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(3, 8, 2)), dtype)
+    mask = jn.lengths_to_mask(np.array([8, 6, 2]), 8)
+    net = jn.Sequential(LAYERS[kind](4, stateful=True, recurrent_init="xavier_uniform"))
     params, fresh = net.init(key, (x, mask) if masked else x)
     names = {"h", "c"} if kind == "lstm" else {"h"}
     assert set(fresh[f"{kind}1"]) == names
     assert all(v.shape == (3, 4) and v.dtype == dtype for v in fresh[f"{kind}1"].values())
 
     state, chunks = fresh, []
-    for chunk in (slice(0, 3), slice(3, 4), slice(4, 8)):
+    for chunk in (slice(0, 4), slice(4, 8)):
         part = (x[:, chunk], mask[:, chunk]) if masked else x[:, chunk]
         y, state = jax.jit(net.apply)(params, state, part)
         chunks.append(split_mask(y, kind)[0])
     whole, last = RUNS[kind](params[f"{kind}1"], x, mask=mask if masked else None)
-    close = tolerance(dtype)
-    np.testing.assert_allclose(jnp.concatenate(chunks, axis=1), whole, **close)
+    assert_close(jnp.concatenate(chunks, axis=1), whole, dtype)
     carried = state[f"{kind}1"]
     carried = (carried["h"], carried["c"]) if kind == "lstm" else carried["h"]
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, **close), carried, last)
+    assert_close(carried, last, dtype)
     assert jax.tree.all(jax.tree.map(lambda a: not a.any(), jn.reset_state(state)))
     assert jax.tree.structure(jn.reset_state(state)) == jax.tree.structure(fresh)
 
@@ -470,10 +475,10 @@ def test_reset_state_leaves_other_state_alone():
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("stateful", [False, True])
-def test_half_precision(kind, stateful, key):
-    x = jax.random.normal(key, (2, 5, 3))
-    layer = LAYERS[kind](4, dtype=jnp.bfloat16, stateful=stateful)
+def test_half_precision(kind, key):
+    _, x, _, _ = problem(kind, 9)
+    options = {"dtype": jnp.bfloat16, "stateful": True, "recurrent_init": "xavier_uniform"}
+    layer = LAYERS[kind](4, **options)
     params, state = layer.init(key, x)
     assert {p.dtype for p in params.values()} == {jnp.dtype("float32")}
     y, after = layer.apply(params, state, x)
@@ -483,11 +488,10 @@ def test_half_precision(kind, stateful, key):
     np.testing.assert_allclose(y.astype(jnp.float32), full, atol=0.05)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("merge", ["concat", "sum"])
+@pytest.mark.parametrize(("kind", "merge"), [("lstm", "concat"), ("gru", "sum")])
 def test_bidirectional(kind, merge, key):
     _, x, _, mask = problem(kind, 10)
-    layer = jn.Bidirectional(LAYERS[kind](4), merge=merge)
+    layer = jn.Bidirectional(LAYERS[kind](4, recurrent_init="ones"), merge=merge)
     params, state = layer.init(key, (x, mask))
     assert state == {}
     assert set(params) == {"forward", "backward"}
@@ -513,14 +517,14 @@ def test_last_step(key):
 
 
 def test_masked_layers_chain(key):
-    _, x, _, mask = problem("lstm", 8)
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(2, 5, 3)), jnp.float32)
+    mask = jn.lengths_to_mask(np.array([5, 3]), 5)
     net = jn.Sequential(jn.LSTM(4), jn.Bidirectional(jn.GRU(3)), jn.LastStep(), jn.Dense(2))
     variables = params, _ = net.init(key, (x, mask))
-    y = net.predict(variables, (x, mask))
-    for sample in np.flatnonzero(mask.any(axis=1)):
-        alone = x[sample : sample + 1, : int(mask[sample].sum())]
-        np.testing.assert_allclose(y[sample : sample + 1], net.predict(variables, alone), atol=1e-5)
     assert set(params) == {"lstm1", "bidirectional1", "dense1"}
+    y = jax.jit(net.predict)(variables, (x, mask))
+    alone = jax.jit(net.predict)(variables, x[1:, :3])
+    np.testing.assert_allclose(y[1:], alone, atol=1e-6)
 
 
 # nodes ----------------------------------------------------------------------------------
@@ -549,7 +553,7 @@ def test_one_node_inside_the_loop(kind, masked):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize(("reverse", "masked"), itertools.product([False, True], repeat=2))
+@pytest.mark.parametrize(("reverse", "masked"), [(False, False), (True, True)])
 def test_record_and_intervene(kind, reverse, masked):
     params, x, _, mask = problem(kind, 8)
     features = params["w_h"].shape[0]
@@ -602,11 +606,6 @@ def test_errors_of_functions(kind):
         r"expected 'b' of shape": lambda: run(params | {"b": jnp.ones(5)}, sized(2, 5, 3)),
         "cast x": lambda: cell(params, carry, np.ones((2, 3), np.complex64)),
         "scale it to floats": lambda: cell(params, carry, jnp.ones((2, 3), int)),
-        "float32 inputs, got": lambda: run(
-            jax.tree.map(lambda p: p.astype(jnp.bfloat16), params), sized(2, 5, 3)
-        )
-        if False
-        else run(params, jnp.ones((2, 5, 3), int)),
     }
     for message, make in cases.items():
         with pytest.raises(jn.JaxNodesError, match=message):
@@ -621,15 +620,13 @@ def test_lstm_carry_is_a_pair():
 
 def test_errors_name_the_layer(key):
     net = jn.Sequential(jn.Dense(4), jn.LSTM(5))
-    variables = net.init(key, sized(2, 5, 3))
-    params, _ = variables
-    swapped = {"dense1": params["dense1"], "lstm1": jn.gru_init(key, 4, 5)}
+    dense = jn.dense_init(key, 3, 4)
+    gru = {"w_i": jnp.ones((4, 15)), "w_h": jnp.ones((5, 15)), "b": jnp.ones(20)}
     with pytest.raises(jn.JaxNodesError, match=r"^lstm1: expected 'w_i' of shape \(any, 20\)"):
-        net.predict((swapped, {}), sized(2, 5, 3))
-    wider = {**params, "dense1": jn.dense_init(key, 3, 4)}
-    narrow = {**wider, "lstm1": jn.lstm_init(key, 6, 5)}
+        net.predict(({"dense1": dense, "lstm1": gru}, {}), sized(2, 5, 3))
+    lstm = {"w_i": jnp.ones((6, 20)), "w_h": jnp.ones((5, 20)), "b": jnp.ones(20)}
     with pytest.raises(jn.JaxNodesError, match=r"^lstm1: expected 6 features .* got 4"):
-        net.predict((narrow, {}), sized(2, 5, 3))
+        net.predict(({"dense1": dense, "lstm1": lstm}, {}), sized(2, 5, 3))
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -684,5 +681,4 @@ def test_other_inputs_are_errors(key):
 )
 def test_layers_print_and_hash(layer, text):
     assert repr(layer) == text
-    assert eval(text, vars(jn) | {"relu": jax.nn.relu, **{n: getattr(jn, n) for n in jn.__all__ if n in text}}) == layer
-    assert hash(layer) == hash(layer)
+    assert hash(layer) == hash(dataclasses.replace(layer))

@@ -1,0 +1,78 @@
+"""Batches that come one by one train as arrays do."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxnodes as jn
+from jaxnodes import JaxNodesError
+from tests.training.problems import blobs, classifier
+
+
+def batches(data, size):
+    x, y = (np.asarray(a) for a in data)
+    return [(x[i : i + size], y[i : i + size]) for i in range(0, len(x), size)]
+
+
+def fitted(data, **options):
+    options = {"epochs": 4, "batch_size": 16} | options
+    return jn.fit(
+        classifier(),
+        data,
+        key=jax.random.key(0),
+        loss=jn.cross_entropy,
+        optimizer=jn.adam(0.01),
+        metrics={"accuracy": jn.accuracy},
+        **options,
+    )
+
+
+@pytest.mark.parametrize("n", [48, 50])
+def test_a_stream_trains_as_the_same_arrays_do(n):
+    data = blobs(n)
+    whole = fitted(data, shuffle=False)
+    for source in (batches(data, 16), lambda epoch: iter(batches(data, 16))):
+        streamed = fitted(source)
+        for name, values in whole.history.items():
+            np.testing.assert_allclose(streamed.history[name], values, rtol=1e-5, err_msg=name)
+        jax.tree.map(
+            lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6),
+            streamed.variables,
+            whole.variables,
+        )
+
+
+def test_each_epoch_may_bring_other_batches():
+    data = blobs(32)
+    seen = []
+
+    def source(epoch):
+        seen.append(epoch)
+        return iter(batches(data, 16)[: 1 + epoch % 2])
+
+    fitted(source, epochs=3)
+    assert seen == [0, 0, 1, 2]  # once more at first, for the shapes
+
+
+def test_short_batches_can_be_dropped_and_class_weights_count():
+    x, y = blobs(40)
+    dropped = fitted(batches((x, y), 16), ragged="drop")
+    whole = fitted((x[:32], y[:32]), shuffle=False)
+    np.testing.assert_allclose(dropped.history["loss"], whole.history["loss"], rtol=1e-5)
+    weighted = fitted(batches((x, y), 16), class_weights=[1.0, 2.0, 0.5])
+    by_arrays = fitted((x, y), class_weights=[1.0, 2.0, 0.5], shuffle=False)
+    np.testing.assert_allclose(weighted.history["loss"], by_arrays.history["loss"], rtol=1e-5)
+
+
+def test_what_is_no_stream_is_refused():
+    with pytest.raises(JaxNodesError, match="an iterator"):
+        fitted(iter(batches(blobs(), 16)))
+    with pytest.raises(JaxNodesError, match="at least one batch"):
+        fitted([])
+    with pytest.raises(JaxNodesError, match="an iterable of such batches"):
+        fitted(3)
+    x, y = blobs(32)
+    with pytest.raises(JaxNodesError, match="at most 16 samples, got 32"):
+        fitted([(x[:16], y[:16]), (x, y)])
+    assert jnp.ndim(x) == 2
