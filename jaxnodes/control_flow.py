@@ -12,19 +12,18 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
-import numpy as np
-from jax.custom_derivatives import SymbolicZero
+from jax.core import eval_jaxpr
 from jax.extend.core import Jaxpr, JaxprEqn, Literal, jaxprs_in_params
 from jax.sharding import PartitionSpec, Sharding
 
+from jaxnodes.custom_gradients import jvp_with_records, vjp_with_records
 from jaxnodes.interventions import Patches, at_step, steps_of
 
 Records = dict[str, Any]
 Run = Callable[..., tuple[list, Records]]
 
 # `jax.jit(inline=INLINE)` leaves no equation of its own in the program around it.
-INLINE: Any = jax.Inline.JAX_EARLY if hasattr(jax, "Inline") else True
+INLINE: Any = getattr(getattr(jax, "Inline", None), "JAX_EARLY", True)
 
 CALLS = frozenset({"jit", "remat2", "shard_map"})
 CUSTOM_GRADIENTS = frozenset({"custom_jvp_call", "custom_vjp_call"})
@@ -92,7 +91,7 @@ def bind(eqn: JaxprEqn, operands: Sequence[Any]) -> list[Any]:
         if not isinstance(var, Literal)
     }
     alone = Jaxpr([], list(values), eqn.outvars, [eqn])
-    return list(jax.core.eval_jaxpr(alone, (), *values.values()))
+    return list(eval_jaxpr(alone, (), *values.values()))
 
 
 def rebuild(eqn: JaxprEqn, operands: Sequence[Any], patches: Patches, run: Run) -> Any:
@@ -214,76 +213,16 @@ def _cond(eqn, operands, patches, run):
     return jax.tree.unflatten(jax.tree.structure(traced[0][1]), outputs)
 
 
-def _custom_jvp(eqn, operands, patches, run):
-    """Patched, the primal is differentiated as it stands; recorded, nothing changes.
-
-    For recording, the equation is wrapped in one that has the records as further
-    outputs. Its outputs are differentiated by the equation's own rule, its records
-    by differentiating the primal.
-    """
+def _custom_gradient(eqn, operands, patches, run):
+    """Patched, the primal is differentiated as it stands; recorded, nothing changes."""
     if patches:
         return run(0, operands, patches)
-    outputs_of, records_of = _apart(eqn, run)
-    recording = jax.custom_jvp(lambda *operands: run(0, operands, {}))
-
-    @recording.defjvp
-    def _(primals, tangents):
-        outputs = jax.jvp(outputs_of, primals, tangents)
-        records = jax.jvp(records_of, primals, tangents)
-        return tuple(zip(outputs, records, strict=True))
-
-    return recording(*operands)
-
-
-def _custom_vjp(eqn, operands, patches, run):
-    """As `_custom_jvp`; records that no one differentiates cost nothing on the way back."""
-    if patches:
-        return run(0, operands, patches)
-    outputs_of, records_of = _apart(eqn, run)
-    recording = jax.custom_vjp(lambda *operands: run(0, operands, {}))
-
-    def forward(*operands):
-        values = [operand.value for operand in operands]
-        outputs, pull_outputs = jax.vjp(outputs_of, *values)
-        records, pull_records = jax.vjp(records_of, *values)
-        return (outputs, records), (pull_outputs, pull_records)
-
-    def backward(pulls, cotangents):
-        totals = None
-        for pull, cotangent in zip(pulls, cotangents, strict=True):
-            if not all(map(_is_zero, jax.tree.leaves(cotangent, is_leaf=_is_zero))):
-                by_operand = pull(jax.tree.map(_instantiate, cotangent, is_leaf=_is_zero))
-                totals = by_operand if totals is None else map(_add, totals, by_operand)
-        return (None,) * len(operands) if totals is None else tuple(totals)
-
-    recording.defvjp(forward, backward, symbolic_zeros=True)
-    return recording(*operands)
-
-
-def _apart(eqn, run):
-    """Of an equation with a custom gradient, what gives its outputs, and what its records."""
-    return (
+    with_records = jvp_with_records if "jvp" in eqn.primitive.name else vjp_with_records
+    return with_records(
+        lambda *operands: run(0, operands, {}),
         lambda *operands: bind(eqn, operands),
         lambda *operands: run(0, operands, {}, record_only=True)[1],
-    )
-
-
-def _is_zero(cotangent: Any) -> bool:
-    return isinstance(cotangent, SymbolicZero)
-
-
-def _instantiate(cotangent: Any) -> Any:
-    if not _is_zero(cotangent):
-        return cotangent
-    return (
-        np.zeros(cotangent.shape, cotangent.dtype)
-        if cotangent.dtype == jax.dtypes.float0
-        else jnp.zeros(cotangent.shape, cotangent.dtype)
-    )
-
-
-def _add(x: Any, y: Any) -> Any:
-    return x if x.dtype == jax.dtypes.float0 else x + y
+    )(*operands)
 
 
 _REBUILD = {
@@ -293,6 +232,6 @@ _REBUILD = {
     "scan": _scan,
     "while": _while,
     "cond": _cond,
-    "custom_jvp_call": _custom_jvp,
-    "custom_vjp_call": _custom_vjp,
+    "custom_jvp_call": _custom_gradient,
+    "custom_vjp_call": _custom_gradient,
 }

@@ -5,6 +5,7 @@ values that are still being traced a factor stands for the check: 1 where they
 turn out fine, else NaN, which makes the result NaN, and all of its gradient.
 """
 
+import textwrap
 from typing import Any
 
 import jax
@@ -27,7 +28,8 @@ def insist(fine: Array, problem: str, values: Array, where: str) -> Any:
     if not is_concrete(fine):
         return jnp.where(jnp.all(fine), 1.0, jnp.nan)
     if not np.all(fine):
-        raise JaxNodesError(f"{problem}, got {np.asarray(values)[~np.asarray(fine)][0]}", where)
+        first = " ".join(str(np.asarray(values)[~np.asarray(fine)][0]).split())
+        raise JaxNodesError(f"{problem}, got {textwrap.shorten(first, 60)}", where)
     return 1.0
 
 
@@ -150,7 +152,8 @@ def check_distribution(p: Array, expected: str, unused: Array, where: str) -> An
     tolerance = 1e-2 if p.dtype.itemsize <= 2 else 1e-3
     wide = p.astype(_wider(jnp.float32, p))
     fine = (wide >= 0).all(-1) & (abs(wide.sum(-1) - 1) <= tolerance)
-    return insist(fine | unused, f"{expected} (in {p.shape})", p, where)
+    of = f"(of {p.shape}" + (", one sample)" if p.ndim == 1 else ")")
+    return insist(fine | unused, f"{expected} {of}", p, where)
 
 
 def weighted_mean(values: jax.Array, w: Array) -> jax.Array:
