@@ -135,7 +135,7 @@ class _Graph:
     """Of one program: what depends on the data, what is used, and where."""
 
     def __init__(self, jaxpr: Jaxpr, data: Sequence[bool]):
-        self.jaxpr = jaxpr
+        self.eqns: Any = jaxpr.eqns
         self.data = flow(jaxpr, data)
         self.outputs = {var for var in jaxpr.outvars if not isinstance(var, Literal)}
         self.live: set[int] = set()
@@ -152,11 +152,11 @@ class _Graph:
 
     def exit(self, start: _End) -> _End | None:
         """Where the region of an operation ends; `None` if an explicit node is in it."""
-        result = self.jaxpr.eqns[start.equation].outvars[start.output]
+        result = self.eqns[start.equation].outvars[start.output]
         axes = {result: start.axis}
         made_by: dict[Any, int] = {}
         exits = [start]
-        for i, eqn in list(enumerate(self.jaxpr.eqns))[start.equation + 1 :]:
+        for i, eqn in list(enumerate(self.eqns))[start.equation + 1 :]:
             data = self.data_of(eqn.invars)
             operands = [
                 axes.get(var, _OUTSIDE) if is_data else _OUTSIDE
@@ -178,10 +178,8 @@ class _Graph:
         whole = [
             end
             for end in exits
-            if self.jaxpr.eqns[end.equation].primitive.name not in RESHAPES
-            and jnp.issubdtype(
-                self.jaxpr.eqns[end.equation].outvars[end.output].aval.dtype, jnp.inexact
-            )
+            if self.eqns[end.equation].primitive.name not in RESHAPES
+            and jnp.issubdtype(self.eqns[end.equation].outvars[end.output].aval.dtype, jnp.inexact)
         ]
         return (whole or exits[:1])[-1]
 
@@ -192,15 +190,15 @@ class _Graph:
             i = made_by.get(pending.pop())
             if i is not None and i not in equations:
                 equations.add(i)
-                pending += [v for v in self.jaxpr.eqns[i].invars if not isinstance(v, Literal)]
-        before = {result} | {v for i in equations for v in self.jaxpr.eqns[i].outvars}
+                pending += [v for v in self.eqns[i].invars if not isinstance(v, Literal)]
+        before = {result} | {v for i in equations for v in self.eqns[i].outvars}
         return all(
             v not in self.outputs and equations.issuperset(self.uses.get(v, ()))
             for v in before - {var}
         )
 
 
-def _follow(eqn: JaxprEqn, axes: Sequence[Any]) -> list[Any] | None:
+def _follow(eqn: Any, axes: Sequence[Any]) -> list[Any] | None:
     """Where the nodes lie in the outputs of an equation; `None` if it isn't of the region.
 
     Args:
@@ -258,7 +256,7 @@ def _has_node(eqn: JaxprEqn) -> bool:
     )
 
 
-def _dense_axis(eqn: JaxprEqn, data: Sequence[bool]) -> int | None:
+def _dense_axis(eqn: Any, data: Sequence[bool]) -> int | None:
     """The axis of the result that is the weight's last free dimension."""
     contracted, batch = eqn.params["dimension_numbers"]
     free = [
@@ -269,7 +267,7 @@ def _dense_axis(eqn: JaxprEqn, data: Sequence[bool]) -> int | None:
     return len(batch[0]) + sum(free[: weight + 1]) - 1 if free[weight] else None
 
 
-def _conv_axis(eqn: JaxprEqn, data: Sequence[bool]) -> Any:
+def _conv_axis(eqn: Any, data: Sequence[bool]) -> Any:
     return eqn.params["dimension_numbers"].out_spec[1] if data[0] else _OUTSIDE
 
 

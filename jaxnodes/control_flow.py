@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import jax
 from jax.core import eval_jaxpr
-from jax.extend.core import Jaxpr, JaxprEqn, Literal, jaxprs_in_params
+from jax.extend.core import DebugInfo, Jaxpr, JaxprEqn, Literal, jaxprs_in_params
 from jax.sharding import PartitionSpec, Sharding
 
 from jaxnodes.custom_gradients import jvp_with_records, vjp_with_records
@@ -90,7 +90,8 @@ def bind(eqn: JaxprEqn, operands: Sequence[Any]) -> list[Any]:
         for var, value in zip(eqn.invars, operands, strict=True)
         if not isinstance(var, Literal)
     }
-    alone = Jaxpr([], list(values), eqn.outvars, [eqn])
+    debug_info = DebugInfo("bind", eqn.primitive.name, None, None)
+    alone = Jaxpr([], list(values), eqn.outvars, [eqn], debug_info=debug_info)
     return list(eval_jaxpr(alone, (), *values.values()))
 
 

@@ -31,7 +31,7 @@ def jvp_with_records(both: Callable, outputs: Callable, records: Callable) -> Ca
 def vjp_with_records(both: Callable, outputs: Callable, records: Callable) -> Callable:
     """`both`, for a function with a `jax.custom_vjp`.
 
-    Records that are not differentiated cost nothing on the way back.
+    What is not differentiated costs nothing on the way back, and has no rule called.
     """
     function = jax.custom_vjp(both)
 
@@ -42,18 +42,14 @@ def vjp_with_records(both: Callable, outputs: Callable, records: Callable) -> Ca
         return (y, nodes), (pull_y, pull_nodes)
 
     def backward(pulls, cotangents):
-        totals = None
-        for pull, cotangent in zip(pulls, cotangents, strict=True):
-            if not all(map(_is_zero, jax.tree.leaves(cotangent, is_leaf=_is_zero))):
-                parts = pull(jax.tree.map(_instantiate, cotangent, is_leaf=_is_zero))
-                totals = parts if totals is None else tuple(map(_add, totals, parts))
-        return totals
+        (pull_y, pull_nodes), (dy, dnodes) = pulls, cotangents
+        if _all_zero(dy):
+            return pull_nodes(_instantiate(dnodes))
+        if _all_zero(dnodes):
+            return pull_y(_instantiate(dy))
+        return tuple(map(_add, pull_y(_instantiate(dy)), pull_nodes(_instantiate(dnodes))))
 
-    def backward_or_zeros(pulls, cotangents):
-        totals = backward(pulls, cotangents)
-        return totals
-
-    function.defvjp(forward, backward_or_zeros, symbolic_zeros=True)
+    function.defvjp(forward, backward, symbolic_zeros=True)
     return function
 
 
@@ -61,11 +57,18 @@ def _is_zero(cotangent: Any) -> bool:
     return isinstance(cotangent, SymbolicZero)
 
 
-def _instantiate(cotangent: Any) -> Any:
-    if not _is_zero(cotangent):
-        return cotangent
-    zeros = np.zeros if cotangent.dtype == jax.dtypes.float0 else jnp.zeros
-    return zeros(cotangent.shape, cotangent.dtype)
+def _all_zero(cotangents: Any) -> bool:
+    return all(map(_is_zero, jax.tree.leaves(cotangents, is_leaf=_is_zero)))
+
+
+def _instantiate(cotangents: Any) -> Any:
+    def zeros(cotangent):
+        if not _is_zero(cotangent):
+            return cotangent
+        make = np.zeros if cotangent.dtype == jax.dtypes.float0 else jnp.zeros
+        return make(cotangent.shape, cotangent.dtype)
+
+    return jax.tree.map(zeros, cotangents, is_leaf=_is_zero)
 
 
 def _add(x: Any, y: Any) -> Any:

@@ -49,11 +49,10 @@ class Patch:
         if axis is not None:
             shape[axis] = h.shape[axis]
         gate = self.gate.reshape(shape)
-        if self.value is None:
-            return gate * _finite_where(gate == 0, h)
-        return gate * _finite_where(gate == 0, h) + (1 - gate) * _finite_where(
-            gate == 1, self.value
-        )
+        y = gate * _finite_where(gate == 0, h.astype(gate.dtype))
+        if self.value is not None:
+            y += (1 - gate) * _finite_where(gate == 1, self.value.astype(gate.dtype))
+        return y.astype(h.dtype)
 
 
 def _finite_where(closed: jax.Array, x: jax.Array) -> jax.Array:
@@ -93,7 +92,7 @@ def _patch(given: Any, site: Site) -> Patch:
         return Patch(function=ref(given, unhashable=True), steps=steps)
     pair = isinstance(given, tuple)
     check(
-        len(given) == 2 if pair else hasattr(given, "shape") or jnp.isscalar(given),
+        len(given) == 2 if pair else hasattr(given, "shape") or isinstance(given, int | float),
         f"expected a gate, a (gate, value) pair or a function, got {type(given).__name__}"
         f"{f' of {len(given)}' if pair else ''}; make gates by jnp.ones",
         where,
@@ -112,6 +111,7 @@ def _patch(given: Any, site: Site) -> Patch:
 
 
 def _gate(gate: Any, site: Site, where: str) -> jax.Array:
+    """The gate, in the dtype to compute in: that of the nodes, or a wider one of its own."""
     gate, size = jnp.asarray(gate), site.size
     shapes = {(size,), (*site.steps, size)} | ({()} if site.axis is None else set())
     check(
@@ -120,13 +120,28 @@ def _gate(gate: Any, site: Site, where: str) -> jax.Array:
         f"got {gate.shape}",
         where,
     )
-    whole = jnp.issubdtype(gate.dtype, jnp.integer) or gate.dtype == bool
-    return _cast(gate, site, where, "gate", also=whole).reshape(gate.shape or (1,))
+    check(
+        not jnp.iscomplexobj(gate) or jnp.issubdtype(site.dtype, jnp.complexfloating),
+        f"expected a real gate for nodes of dtype {site.dtype}, got {gate.dtype}",
+        where,
+    )
+    dtype = site.dtype
+    if jnp.issubdtype(gate.dtype, jnp.inexact) and not _holds(dtype, gate):
+        wide = gate.dtype.itemsize > jnp.dtype(dtype).itemsize
+        dtype = gate.dtype if wide else jnp.float32  # float16 and bfloat16 don't hold each other
+    return gate.astype(dtype).reshape(gate.shape or (1,))
 
 
 def _value(value: Any, site: Site, where: str) -> tuple[jax.Array, int]:
     """The value, its step axes spread out, and how many those are."""
-    value = _cast(jnp.asarray(value), site, where, "value")
+    value = jnp.asarray(value)
+    check(
+        _holds(site.dtype, value),
+        f"expected a value of dtype {site.dtype}, got {value.dtype}; "
+        f"cast it: value.astype({str(site.dtype)!r})",
+        where,
+    )
+    value = value.astype(site.dtype)
     try:
         fits = jnp.broadcast_shapes(value.shape, site.shape) == site.shape
     except ValueError:
@@ -142,17 +157,6 @@ def _value(value: Any, site: Site, where: str) -> tuple[jax.Array, int]:
     if steps:
         value = jnp.broadcast_to(value, (*site.steps[-steps:], *value.shape[steps:]))
     return value, steps
-
-
-def _cast(x: jax.Array, site: Site, where: str, what: str, also: bool = False) -> jax.Array:
-    """`x` in the dtype of the nodes, if that can hold it."""
-    check(
-        also or _holds(site.dtype, x),
-        f"expected a {what} of dtype {site.dtype}, got {x.dtype}; "
-        f"cast it: {what}.astype({str(site.dtype)!r})",
-        where,
-    )
-    return x.astype(site.dtype)
 
 
 def _holds(dtype: Any, x: jax.Array) -> bool:

@@ -233,7 +233,7 @@ def _class_weights(weights: Any, y: jax.Array, z: jax.Array, where: str) -> tupl
 def _errors(predictions: Any, targets: Any, weights: Any, where: str) -> tuple[Any, Any, Any]:
     predictions = float_scores(predictions, "predictions", where)
     w, factor = sample_weights(weights, predictions.shape, where)
-    predictions, targets = regression_targets(predictions, targets, where)
+    predictions, targets = regression_targets(predictions, targets, w, where)
     return poison(predictions, factor) - targets, w, factor
 
 

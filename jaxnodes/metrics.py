@@ -142,9 +142,9 @@ def r2_score(predictions: Any, targets: Any, *, weights: Any = None) -> jax.Arra
     p = float_scores(predictions, "predictions", where)
     check(p.ndim, "expected predictions (N, ...), got a scalar", where)
     w, factor = sample_weights(weights, p.shape[:1], where)
-    p, t = regression_targets(p, targets, where)
-    w = np.ones(p.shape[:1], bool) if w is None else w
+    w = np.ones(p.shape[:1], np.float32) if w is None else w
     w = w.reshape(-1, *[1] * (p.ndim - 1))
+    p, t = regression_targets(p, targets, w, where)
     values, counted = held(targets).astype(p.dtype), w > 0
     xp = np if is_concrete((values, w)) else jnp
     highest = xp.max(values, 0, where=counted, initial=-np.inf)

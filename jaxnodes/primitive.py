@@ -10,6 +10,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
@@ -53,12 +54,14 @@ def node(x: Any, name: str | None = None, axis: int | None = -1) -> jax.Array:
     )
     if axis is not None:
         check(
-            -x.ndim <= axis < x.ndim,
-            f"expected an axis of an array of shape {x.shape}, got {axis}; "
+            isinstance(axis, int | np.integer)
+            and not isinstance(axis, bool)
+            and -x.ndim <= axis < x.ndim,
+            f"expected an axis of an array of shape {x.shape}, got {axis!r}; "
             "axis=None makes the whole value one node",
             f"node {name!r}",
         )
-        axis %= x.ndim
+        axis = int(axis) % x.ndim
     return node_p.bind(x, name=name, axis=axis, differentiated=False)
 
 

@@ -140,6 +140,12 @@ class Program:
         values = [*consts, *args]
         return self._run(self.jaxpr, values, (), patches or {}, frozenset(record), False)
 
+    def patched(
+        self, path: Path, eqn: JaxprEqn, operands: Sequence[Any], patches: Patches
+    ) -> list[Any]:
+        """The outputs of the equation at `path`, a loop or a call, with nodes inside changed."""
+        return list(self._rebuild(eqn, path, operands, patches, frozenset())[0])
+
     def _run(self, jaxpr, values, path, patches, record, record_only):
         env = dict(zip([*jaxpr.constvars, *jaxpr.invars], values, strict=True))
 

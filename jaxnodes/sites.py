@@ -89,6 +89,8 @@ def reach(names: Collection[str], sites: Mapping[str, Site]) -> dict[str, str]:
     Raises:
       JaxNodesError: a name that no site has.
     """
+    if wrong := [name for name in names if not isinstance(name, str)]:
+        raise JaxNodesError(unknown_name(wrong[0], sites))
     own = {name.removesuffix("#1"): name for name in names if "#" in name}
     reached: dict[str, str] = {}
     for name in names:
@@ -115,7 +117,7 @@ def unknown_name(name: Any, sites: Mapping[str, Site]) -> str:
             f"expected the name of a node, got {name!r}, but the function names no nodes; "
             "name some by jn.node, or find them by auto=True"
         )
-    close = difflib.get_close_matches(str(name), sites, n=1)
+    close = difflib.get_close_matches(str(name).partition("#")[0], sites, n=1)
     hint = f"; did you mean {close[0]!r}?" if close else ";"
     shown = list(sites)[:40]
     more = f" and {len(sites) - len(shown)} more" if len(sites) > len(shown) else ""

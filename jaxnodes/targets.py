@@ -81,13 +81,13 @@ def sample_weights(weights: Any, shape: tuple[int, ...], where: str) -> tuple[Ar
 
 
 def regression_targets(
-    predictions: jax.Array, targets: Any, where: str
+    predictions: jax.Array, targets: Any, w: Array, where: str
 ) -> tuple[jax.Array, jax.Array]:
     """Predictions, and targets of their shape, both in the wider dtype of the two."""
     targets = held(targets)
     _check_shape(targets, predictions, "targets", "predictions", where)
     dtype = _wider(predictions.dtype, targets)
-    return predictions.astype(dtype), jnp.asarray(targets.astype(dtype))
+    return predictions.astype(dtype), _used(targets.astype(dtype), w)
 
 
 def binary_labels(
@@ -104,7 +104,7 @@ def binary_labels(
     expected = f"expected labels {'0 or 1' if hard else 'from 0 to 1'}"
     factor = insist(fine | _unused(w), expected, labels, where)
     dtype = _wider(logits.dtype, labels)
-    return logits.astype(dtype), jnp.asarray(labels.astype(dtype)), factor
+    return logits.astype(dtype), _used(labels.astype(dtype), w), factor
 
 
 def class_labels(
@@ -124,7 +124,7 @@ def class_labels(
         fine = (labels >= 0) & (labels < classes)
         expected = f"expected labels from 0 to {classes - 1}"
         factor = insist(fine | _unused(w), expected, labels, where)
-        return logits, jnp.asarray(labels), factor
+        return logits, _used(labels, w), factor
     check(
         labels.shape == logits.shape,
         f"expected integer labels {leading} or one-hot labels {logits.shape}, got "
@@ -134,7 +134,8 @@ def class_labels(
     expected = "expected one-hot labels, or probabilities that sum to 1 over the last axis"
     factor = check_distribution(labels, expected, _unused(w), where)
     dtype = _wider(logits.dtype, labels)
-    return logits.astype(dtype), jnp.asarray(labels.astype(dtype)), factor
+    w = w if w is None else w[..., None]
+    return logits.astype(dtype), _used(labels.astype(dtype), w), factor
 
 
 def class_indices(
@@ -173,6 +174,11 @@ def _wider(dtype: Any, x: Array) -> Any:
 def _unused(w: Array) -> Array:
     """Where the weight is zero: the target there counts for nothing, and may be anything."""
     return np.False_ if w is None else w == 0
+
+
+def _used(x: Array, w: Array) -> jax.Array:
+    """Targets, with zeros for those of no weight: zero times NaN would be NaN."""
+    return jnp.asarray(x) if w is None else jnp.where(w == 0, 0, x)
 
 
 def _check_shape(x: Array, like: jax.Array, name: str, like_name: str, where: str) -> None:

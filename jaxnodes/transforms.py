@@ -33,7 +33,7 @@ class _Transformed:
 
     @property
     def __name__(self) -> str:
-        return f"{type(self).__name__}_{getattr(self.f, '__name__', 'function')}"
+        return f"{type(self).__name__.lstrip('_')}_{getattr(self.f, '__name__', 'function')}"
 
 
 class _record(_Transformed):
@@ -112,10 +112,11 @@ def intervene(f: Callable, *, auto: bool = False) -> Callable[..., Any]:
         broadcastable to what `record` returns;
       - a function of one step's `h` that keeps its shape and dtype.
 
-    Gates may be bools and integers; a float must have a dtype that the node's can
-    hold. Where a gate is exactly 0, an `h` that isn't finite counts as 0, and so does
-    such a `value` where it is 1. A name reaches all repetitions of its node but those
-    named themselves (`h#2`; `h#1` is the first). An equation with a custom gradient
+    A gate may be of bools, integers or floats; with a wider dtype than the nodes' it is
+    multiplied in that dtype, and the product is rounded. The dtype of `value` must fit
+    in the nodes'. Where a gate is exactly 0, an `h` that isn't finite counts as 0, and
+    so does such a `value` where it is 1. A name reaches all repetitions of its node but
+    those named themselves (`h#2`; `h#1` is the first). An equation with a custom gradient
     whose nodes are changed is differentiated as the operations that it is made of.
     Inside a `shard_map` each device applies the gate to what it has; the axis of the
     nodes must not be split between devices.

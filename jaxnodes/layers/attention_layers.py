@@ -143,42 +143,43 @@ class Attention(_MultiHead):
         params, x = self._prepared(params, x, x.shape[-1], "attention")
         if self.cache is not None and not training:
             check(mask is None, "expected no mask where there is a cache, got one", "attention")
-            return self._decoded(params, state, x)
+            return self._decoded(params, state, x, self.cache)
         dropping = self._dropping(key, training, "attention")
         y = attention(params, x, causal=self.causal, mask=mask, rotary=self.rotary, **dropping)
         return (y if mask is None else (y, mask)), state
 
-    def _decoded(self, params, state, x):
+    def _decoded(self, params, state, x, length):
         """Attention to the steps in the cache and these, which join them."""
         *leading, steps, _ = x.shape
         self._check_cache(state, tuple(leading), params)
-        start = state["index"]
+        start = jnp.asarray(state["index"])
         end = start + steps
-        if is_concrete(start) or steps > self.cache:
-            check(
-                end <= self.cache,
-                f"expected at most {self.cache} steps in the cache, got {end}; "
-                "make it longer, or begin again with reset_state(state)",
-                "attention",
-            )
-        q, k, v, params = projected(params, x, rotary=self.rotary, start=start)
+        used = int(end) if is_concrete(end) else steps
+        check(
+            used <= length,
+            f"expected at most {length} steps in the cache, got {used}; "
+            "make it longer, or begin again with reset_state(state)",
+            "attention",
+        )
+        now = start + jnp.arange(steps, dtype=start.dtype)
+        q, k, v, params = projected(params, x, rotary=self.rotary, positions=now)
         k = jax.lax.dynamic_update_slice_in_dim(state["k"], k, start, axis=-3)
         v = jax.lax.dynamic_update_slice_in_dim(state["v"], v, start, axis=-3)
-        seen = jnp.arange(self.cache) <= start + jnp.arange(steps)[:, None]
+        seen = jnp.arange(length, dtype=start.dtype) <= now[:, None]
         context = dot_product_attention(
             q, k, v, mask=jnp.broadcast_to(seen, (*leading, *seen.shape))
         )
-        context *= jnp.where(end > self.cache, jnp.nan, 1).astype(context.dtype)
+        context *= jnp.where(end > length, jnp.nan, 1).astype(context.dtype)
         return mixed(params, context), {"k": k, "v": v, "index": end}
 
     def _check_cache(self, state, leading, params):
-        cached = (*leading, self.cache, *params["w_k"].shape[1:])
-        expected = {"k": cached, "v": cached, "index": ()}
-        came = {name: jnp.shape(value) for name, value in state.items()}
+        cached = f"{params['w_k'].dtype} {(*leading, self.cache, *params['w_k'].shape[1:])}"
+        expected = {"k": cached, "v": cached, "index": "int32 ()"}
+        came = {name: describe(value) for name, value in state.items()}
         check(
             came == expected,
-            f"expected a cache of shapes {expected} for inputs {leading}, got {came}; "
-            "begin with the state of init for this batch size",
+            f"expected the cache {expected}, got {came}; begin with the state of init for "
+            "this batch size and dtype",
             "attention",
         )
 

@@ -414,16 +414,17 @@ def _pickled(value: Any) -> Any:
     return next((_ByName(registry, name) for registry, name in names.items() if name), value)
 
 
-def _rebuilt(kind: type, fields: dict[str, Any]) -> Any:
+def _rebuilt(kind: Any, changed: dict[str, Any]) -> Any:
     from jaxnodes.activations import activation
     from jaxnodes.initializers import initializer
 
     find = {"activation": activation, "initializer": initializer}
     layer = object.__new__(kind)
-    for name, value in fields.items():
+    for field in dataclasses.fields(kind):
+        value = changed.get(field.name, field.default)
         if isinstance(value, _ByName):
             value = find[value.registry](value.name)
-        object.__setattr__(layer, name, value)
+        object.__setattr__(layer, field.name, value)
     return layer
 
 

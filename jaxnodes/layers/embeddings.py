@@ -83,9 +83,10 @@ def embedding(params: Params, ids: Any) -> jax.Array:
             "give the embedding as many vectors as there are ids",
             "embedding",
         )
-        return w[ids]
     if ids.dtype.itemsize < 4:
-        ids = ids.astype(jnp.int32)  # in uint8 there is no size of 256 to compare with
+        ids = ids.astype(jnp.int32)  # a size of 300 is none that int8 could be compared with
+    if is_concrete(ids):
+        return w[ids]
     fine = (ids >= 0) & (ids < size)
     # A product, not a selection: the gradient is to be NaN as well.
     return w[jnp.where(fine, ids, 0)] * jnp.where(fine, 1, jnp.nan).astype(w.dtype)[..., None]

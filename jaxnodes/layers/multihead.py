@@ -12,9 +12,9 @@ import jax.numpy as jnp
 
 from jaxnodes.errors import check, check_count, check_key
 from jaxnodes.initializers import xavier_uniform, zeros
-from jaxnodes.layers import positions
 from jaxnodes.layers.base import Params, cast_inputs, check_params
 from jaxnodes.layers.dot_product import dot_product_attention, dot_product_weights
+from jaxnodes.layers.positions import rotary as rotate
 from jaxnodes.primitive import node
 
 
@@ -158,11 +158,11 @@ def attention_weights(
 
 
 def projected(
-    params: Params, x: Any, memory: Any = None, rotary: bool = False, start: Any = 0
+    params: Params, x: Any, memory: Any = None, rotary: bool = False, positions: Any = None
 ) -> tuple[jax.Array, jax.Array, jax.Array, Params]:
     """Queries, keys and values in heads, and the parameters, all in one dtype.
 
-    With `rotary`, the first step stands at the position `start`.
+    If `rotary`, queries and keys are rotated by the `positions` of x, 0 to T - 1 by default.
     """
     _check_attention(params)
     params, x = cast_inputs(params, x, None, "attention")
@@ -180,8 +180,8 @@ def projected(
     _check_features(memory, params["w_k"], "memory")
     q, k, v = (_project(params, name, of) for name, of in (("q", x), ("k", memory), ("v", memory)))
     if rotary:
-        steps = start + jnp.arange(x.shape[-2])
-        q, k = positions.rotary(q, steps), positions.rotary(k, steps)
+        positions = jnp.arange(x.shape[-2]) if positions is None else positions
+        q, k = rotate(q, positions), rotate(k, positions)
     return q, k, v, params
 
 

@@ -105,9 +105,6 @@ class PositionalEncoding(Layer):
             [0.8415, 0.5403]]], dtype=float32)
     """
 
-    def init(self, key, x):
-        return {}, {}
-
     def apply(self, params, state, x, *, key=None, training=False):
         x, mask = split_mask(x, "positional_encoding")
         check_sequences(x, "positional_encoding")

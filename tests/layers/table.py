@@ -10,39 +10,39 @@ import jaxnodes as jn
 
 
 class Entry(NamedTuple):
-    """A layer, and what makes a batch for it: `x(key, dtype)`.
+    """A layer, and what makes a batch for it: `x(key)`.
 
     `wrong` makes a batch of another feature count, which the layer must refuse; `None`
     where any will do.
     """
 
     layer: Any
-    x: Callable[[jax.Array, Any], Any]
-    wrong: Callable[[jax.Array, Any], Any] | None = None
+    x: Callable[[jax.Array], Any]
+    wrong: Callable[[jax.Array], Any] | None = None
 
 
 def floats(*shape):
-    return lambda key, dtype: jax.random.normal(key, shape).astype(dtype)
+    return lambda key: jax.random.normal(key, shape)
 
 
 def ids(*shape, below):
-    return lambda key, dtype: jax.random.randint(key, shape, 0, below)
+    return lambda key: jax.random.randint(key, shape, 0, below)
 
 
 def masked(*shape):
     """Sequences, the first of which is one step short."""
 
-    def make(key, dtype):
+    def make(key):
         lengths = jnp.full(shape[0], shape[1]).at[0].add(-1)
-        return floats(*shape)(key, dtype), jn.lengths_to_mask(lengths, shape[1])
+        return floats(*shape)(key), jn.lengths_to_mask(lengths, shape[1])
 
     return make
 
 
 def both(x, memory):
-    def make(key, dtype):
+    def make(key):
         a, b = jax.random.split(key)
-        return x(a, dtype), memory(b, dtype)
+        return x(a), memory(b)
 
     return make
 
@@ -63,7 +63,6 @@ _ENTRIES = [
         jn.Dense(4, "relu", w_init="xavier_uniform", b_init=jn.ones),
         jn.Dense(2, jn.softmax, use_bias=False),
         jn.Dense(1, "tanh", in_features=3),
-        jn.Sequential(jn.Dense(4, "relu"), jn.Dropout(0.5), jn.Dense(2), "softmax"),
         jn.Sequential(jn.Dense(3, "tanh"), jn.BatchNorm(), out=jn.Dense(2)),
         jn.Sequential(jn.Sequential(jn.Dense(3), jn.gelu), inner=jn.Sequential(jn.Dense(3))),
         jn.Residual(jn.Sequential(jn.Dense(4, "relu"), jn.Dense(3))),
@@ -71,14 +70,9 @@ _ENTRIES = [
         jn.Parallel(jn.Dense(2), jn.Dense(2), merge="sum"),
         jn.Repeat(jn.Dense(3, "tanh"), 3),
         jn.Repeat(jn.Sequential(jn.Dense(3), jn.BatchNorm(), jn.Dropout(0.2)), 2, remat=True),
-        jn.LayerNorm(),
         jn.LayerNorm(1e-3, use_bias=False),
         jn.RMSNorm(),
         jn.fully_connected([3, 5, 4, 2], "elu", "softmax", dropout=0.1),
-        jn.multiclass_head(3),
-        jn.two_class_head(as_probabilities=True),
-        jn.binary_head(as_probabilities=True),
-        jn.regression_head(2),
         jn.bounded_head(-1, 3, activation="tanh"),
     ),
     *_of(
@@ -86,34 +80,26 @@ _ENTRIES = [
         jn.Conv(3, 3, "relu"),
         jn.Conv(4, (2, 3), stride=2, padding="VALID", groups=2),
         jn.Conv(2, 3, padding=((1, 0), 1), dilation=2, use_bias=False),
-        jn.Conv(2, 3, groups=2, stride=(1, 2), padding=1),
         jn.ConvTranspose(3, 2, "tanh", stride=2),
         jn.ConvTranspose(1, 3, stride=(2, 1), padding="VALID", use_bias=False),
         jn.Sequential(jn.Conv(2, 3), jn.BatchNorm(), jn.relu, jn.MaxPool(2), jn.Flatten()),
-        jn.BatchNorm(),
         jn.BatchNorm(0.3, 1e-3, unbiased=True),
-        jn.GroupNorm(2),
-        jn.GroupNorm(1, 1e-3),
+        jn.GroupNorm(2, 1e-3),
     ),
     *_of(
         IMAGES,
-        jn.MaxPool(2),
         jn.MaxPool((3, 2), stride=2, padding="SAME"),
         jn.MaxPool(6),
-        jn.AvgPool(2),
         jn.AvgPool(3, stride=1, padding=((1, 0), (0, 1))),
         jn.GlobalAvgPool(),
         jn.GlobalMaxPool(),
         jn.Flatten(),
         jn.Reshape((9, -1)),
-        jn.Dropout(0.5),
         jn.Dropout(0.25, shared_axes=(1, -1)),
-        jn.Dropout(0.0),
         jn.ChannelDropout(0.5),
         jn.Rescale(2.0, 1.0),
         jn.Sequential(),
         jn.Sequential("leaky_relu"),
-        jn.Residual("sigmoid"),
         free=True,
     ),
     *_of(SIGNALS, jn.Conv(3, (3,), "relu", stride=2), jn.ConvTranspose(2, (3,), padding=1)),
@@ -122,20 +108,14 @@ _ENTRIES = [
     *_of(VOLUMES, jn.MaxPool(2), jn.AvgPool(2, padding="SAME"), free=True),
     *_of(
         SEQUENCES,
-        jn.SimpleRNN(3),
         jn.SimpleRNN(3, activation="relu", reverse=True),
-        jn.LSTM(3),
         jn.LSTM(3, forget_bias=1.0, stateful=True),
-        jn.GRU(3),
         jn.GRU(2, stateful=True, recurrent_init="xavier_normal"),
-        jn.Bidirectional(jn.GRU(2)),
         jn.Bidirectional(jn.LSTM(3), merge="sum"),
-        jn.Attention(2),
         jn.Attention(2, causal=True, rotary=True, use_bias=False, head_features=4),
         jn.Attention(4, kv_heads=2, dropout=0.5),
         jn.Attention(1, causal=True, cache=5),
         jn.LearnedPositions(5),
-        jn.Sequential(jn.LSTM(3), jn.LastStep(), jn.Dense(2)),
     ),
     *_of(SEQUENCES, jn.PositionalEncoding(), jn.LastStep(), free=True),
     *_of(SEQUENCES, jn.LSTM(3), jn.Sequential(jn.GRU(2), jn.LastStep()), jn.Attention(2), x=masked),

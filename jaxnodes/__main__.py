@@ -1,0 +1,8 @@
+"""`python -m jaxnodes` is the command line."""
+
+import sys
+
+from jaxnodes.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

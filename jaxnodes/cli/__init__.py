@@ -1,0 +1,3 @@
+"""The command line: `jaxnodes train`, `evaluate`, `predict`, `summary`, `doctor`."""
+
+from jaxnodes.cli.entry import main as main

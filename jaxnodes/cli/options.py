@@ -1,0 +1,171 @@
+"""The options of each command, as the command line reads them. Imports nothing heavy."""
+
+import dataclasses
+from typing import Annotated, Literal
+
+from tyro.conf import Positional, arg
+
+Auto = Literal["auto", "on", "off"]
+
+
+@dataclasses.dataclass(frozen=True)
+class DataOptions:
+    """Where data come from, and how they are cut and scaled."""
+
+    data: str = "digits"
+    """digits, iris, wine, breast_cancer, diabetes or digits28; or the path of a .csv or .npz file,
+    or of a folder of MNIST's IDX or CIFAR's binary files."""
+    target: Annotated[
+        str | None, arg(metavar="COLUMN", help_behavior_hint="(default: the last one)")
+    ] = None
+    """Column of a .csv file to predict."""
+    task: Literal["auto", "classification", "regression"] = "auto"
+    """What the target of a .csv file is; auto goes by its values."""
+    delimiter: Annotated[
+        str | None,
+        arg(metavar="CHARACTER", help_behavior_hint="(default: a comma, or a tab in .tsv)"),
+    ] = None
+    """Character between the cells of a .csv file."""
+    one_hot: bool = False
+    """Turn columns of words in a .csv file into zeros and ones."""
+    train_size: Annotated[
+        int | None, arg(metavar="INT", help_behavior_hint="(default: one of each)")
+    ] = None
+    """digits28: how many training images to make of the training digits."""
+    test_fraction: Annotated[
+        float | None, arg(metavar="FLOAT", help_behavior_hint="(default: 0.2)")
+    ] = None
+    """Held out for the test at the end, every class in its share; files that bring a test part
+    leave it out."""
+    validation_fraction: float = 0.1
+    """Of the rest: held out to choose the epoch that is kept."""
+    standardize: Auto = "auto"
+    """Scale each feature to mean 0 and deviation 1 of the training part; auto does for tables."""
+    seed: int = 0
+    """Of the split, the weights, the shuffling, the dropout and the augmentation."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelOptions(DataOptions):
+    """The network."""
+
+    model: Literal["mlp", "cnn", "linear"] = "mlp"
+    """A multilayer perceptron, a small convolutional network, or a single layer."""
+    hidden: Annotated[
+        tuple[int, ...], arg(metavar="INT ...", help_behavior_hint="(default: 256 128, of cnn 128)")
+    ] = ()
+    """Nodes of each hidden layer; those of cnn lie behind its convolutions."""
+    activation: str = "relu"
+    """Of the hidden layers: relu, tanh, sigmoid, gelu, ..."""
+    dropout: float = 0.2
+    """Rate after each hidden layer."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Train(ModelOptions):
+    """Train a network, test it, and save the run.
+
+    The run folder holds config.json and variables.safetensors, from which the network is
+    rebuilt; metrics.json; history.jsonl; and the figures curves.png and confusion.png.
+    """
+
+    optimizer: Literal["sgd", "momentum", "nesterov", "rmsprop", "adam", "adamw"] = "adam"
+    """How steps are made of gradients."""
+    learning_rate: Annotated[float, arg(aliases=["--rate", "--lr"])] = 3e-3
+    """The learning rate that the first step takes."""
+    schedule: Literal["cosine", "constant"] = "cosine"
+    """Whether the rate falls to zero along a cosine or stays."""
+    batch_size: int = 32
+    """Samples a step."""
+    epochs: int = 60
+    """How often all training samples are met."""
+    early_stopping: Annotated[
+        int | None, arg(metavar="INT", help_behavior_hint="(default: run all epochs)")
+    ] = None
+    """Stop after so many epochs in a row without a lower validation loss."""
+    augment: Auto = "auto"
+    """Shift training images at random, by up to a sixteenth of their side; auto does for images."""
+    out: Annotated[
+        str | None, arg(metavar="FOLDER", help_behavior_hint="(default: a fresh one in runs/)")
+    ] = None
+    """The run folder."""
+    overwrite: bool = False
+    """Write into a folder that isn't empty."""
+    json: bool = False
+    """Print one JSON object, nothing else."""
+    quiet: bool = False
+    """Leave out the network and the epochs."""
+
+    def __call__(self) -> int:
+        from jaxnodes.cli.training import run_training
+
+        return run_training(self)
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluate:
+    """Measure a trained network.
+
+    By default on its own test samples, which it never saw while it learned.
+    """
+
+    run: Annotated[Positional[str], arg(metavar="RUN")]
+    """The run folder."""
+    data: Annotated[str | None, arg(metavar="DATA", help_behavior_hint="(default: its own)")] = None
+    """Other data to measure it on, as for train; all of their samples, or their test part."""
+    json: bool = False
+    """Print one JSON object, nothing else."""
+
+    def __call__(self) -> int:
+        from jaxnodes.cli.inference import run_evaluation
+
+        return run_evaluation(self)
+
+
+@dataclasses.dataclass(frozen=True)
+class Predict:
+    """Predict with a trained network, a line for each sample."""
+
+    run: Annotated[Positional[str], arg(metavar="RUN")]
+    """The run folder."""
+    data: Annotated[Positional[str], arg(metavar="DATA")]
+    """Samples, as for train; targets need not be there. A .npz file holds them as x."""
+    out: Annotated[str | None, arg(metavar="FILE", help_behavior_hint="(default: none)")] = None
+    """A .csv or .npz file to write; by default the lines are printed."""
+    proba: bool = False
+    """Add the probability of every class."""
+    json: bool = False
+    """Print one JSON object, nothing else."""
+
+    def __call__(self) -> int:
+        from jaxnodes.cli.inference import run_prediction
+
+        return run_prediction(self)
+
+
+@dataclasses.dataclass(frozen=True)
+class Summary(ModelOptions):
+    """Count the nodes and parameters of each layer, of a run or of a network by its options."""
+
+    run: Annotated[Positional[str | None], arg(metavar="[RUN]", help_behavior_hint="")] = None
+    """A run folder; without one, the network that train would make of these options."""
+    json: bool = False
+    """Print one JSON object, nothing else."""
+
+    def __call__(self) -> int:
+        from jaxnodes.cli.counting import run_summary
+
+        return run_summary(self)
+
+
+@dataclasses.dataclass(frozen=True)
+class Doctor:
+    """Show devices, versions and memory, and try a compiled matrix product."""
+
+    json: bool = False
+    """Print one JSON object, nothing else."""
+
+    def __call__(self) -> int:
+        from jaxnodes.cli.environment import run_doctor
+
+        return run_doctor(self)

@@ -1,0 +1,160 @@
+"""The data that a command's options name, and those of a saved run."""
+
+import dataclasses
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxnodes.cli.options import DataOptions
+from jaxnodes.cli.tasks import Task, as_samples, renamed
+from jaxnodes.data.array_files import array_names, load_idx
+from jaxnodes.data.csv_files import load_features
+from jaxnodes.data.datasets import BUNDLED, Dataset, Splits
+from jaxnodes.data.sources import load_data
+from jaxnodes.errors import JaxNodesError, check
+
+TABLES = (".csv", ".tsv", ".txt")
+
+
+def load_parts(options: DataOptions) -> Splits[Dataset]:
+    """The data in parts to train, tune and test on.
+
+    Raises:
+      JaxNodesError: whatever `load_data` finds, or fractions that leave nothing to test on.
+    """
+    test = options.test_fraction
+    check(test is None or test > 0, f"expected a fraction above 0, got {test}", "--test-fraction")
+    own = _has_own_test(options.data)
+    rest = 1.0 if own else 1 - (0.2 if test is None else test)
+    return load_data(
+        options.data,
+        test=test,
+        validation=options.validation_fraction * rest,
+        seed=options.seed,
+        **_loader_options(options),
+    )
+
+
+def data_config(options: DataOptions, test: Dataset) -> dict[str, Any]:
+    """Where a run's data come from, and a fingerprint of what it is tested on."""
+    fields = {
+        field.name: getattr(options, field.name) for field in dataclasses.fields(DataOptions)
+    }
+    if not _is_named(options.data):
+        fields["data"] = str(Path(options.data).resolve())
+    return {**fields, "test_sha256": _fingerprint(test)}
+
+
+def own_test(config: dict[str, Any]) -> Dataset:
+    """The samples that a run is tested on, and was never trained on.
+
+    Raises:
+      JaxNodesError: the data aren't there any more, or aren't those of back then.
+    """
+    fields = dict(config["data"])
+    expected = fields.pop("test_sha256")
+    test = load_parts(DataOptions(**fields)).test
+    check(
+        _fingerprint(test) == expected,
+        f"expected {fields['data']} as it was when the network was trained, got other samples; "
+        "name other data by --data",
+        "evaluate",
+    )
+    return test
+
+
+def other_data(source: str, task: Task, config: dict[str, Any]) -> Dataset:
+    """All of other data, or their test part where they bring one, with the task's labels."""
+    own = config["data"]
+    if source == own["data"] or (not _is_named(source) and str(Path(source).resolve()) == own["data"]):
+        return own_test(config)
+    options: dict[str, Any] = {}
+    if Path(source).suffix in TABLES and not _is_named(source):
+        options = _loader_options(DataOptions(**{**_fields_of(own), "data": source}))
+        options |= {"feature_names": task.feature_names, "class_names": task.class_names}
+        options |= {"target": task.target, "task": task.kind}
+        options.pop("categorical", None)
+    if _has_own_test(source):
+        return renamed(load_data(source, **options).test, task)
+    return renamed(load_data(source, test=0.0, stratify=False, **options).train, task)
+
+
+def load_samples(source: str, task: Task, config: dict[str, Any]) -> np.ndarray:
+    """Samples to predict, in their order in the file; targets need not be there."""
+    path = Path(source)
+    if _is_named(source) or path.is_dir():
+        if source in BUNDLED:
+            return BUNDLED[source]().x
+        return load_data(source).test.x
+    if path.suffix in TABLES:
+        check(
+            task.feature_names,
+            "expected a .npz file of samples, as the network was trained without named features; "
+            f"got {source}",
+            "predict",
+        )
+        options = _loader_options(DataOptions(**{**_fields_of(config["data"]), "data": source}))
+        kept = {name: options[name] for name in ("delimiter",) if name in options}
+        return load_features(path, task.feature_names, **kept)
+    if path.suffix == ".npz":
+        names = array_names(path)
+        wanted = next((name for name in ("x", "x_test") if name in names), None)
+        check(
+            wanted,
+            f"expected an array x of samples, got {', '.join(sorted(names)) or 'none'}",
+            path.name,
+        )
+        with np.load(path, allow_pickle=False) as file:
+            return as_samples(file[wanted], path.name)
+    if "ubyte" in path.name:
+        return as_samples(load_idx(path), path.name)
+    raise JaxNodesError(
+        f"expected samples: one of {', '.join((*BUNDLED, 'digits28'))}, a .csv or .npz file, an "
+        f"IDX file, or a folder of IDX or CIFAR files, got {source!r}",
+        "predict",
+    )
+
+
+def _is_named(source: str) -> bool:
+    return source in BUNDLED or source == "digits28"
+
+
+def _has_own_test(source: str) -> bool:
+    if _is_named(source):
+        return False
+    path = Path(source)
+    if path.suffix == ".npz" and path.is_file():
+        return {"x_train", "y_train", "x_test", "y_test"} <= array_names(path)
+    return path.is_dir()
+
+
+def _loader_options(options: DataOptions) -> dict[str, Any]:
+    """The options that were given, as the one that loads knows them."""
+    delimiter = "\t" if options.delimiter == "\\t" else options.delimiter
+    if delimiter is None and Path(options.data).suffix == ".tsv":
+        delimiter = "\t"
+    target: Any = options.target
+    if target is not None and target.lstrip("-").isdecimal():
+        target = int(target)
+    given = {
+        "target": target,
+        "task": None if options.task == "auto" else options.task,
+        "delimiter": delimiter,
+        "categorical": "onehot" if options.one_hot else None,
+        "train_size": options.train_size,
+    }
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def _fields_of(own: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in own.items() if name != "test_sha256"}
+
+
+def _fingerprint(part: Dataset) -> str:
+    digest = hashlib.sha256()
+    for array in (part.x, part.y):
+        digest.update(f"{array.dtype} {array.shape}".encode())
+        digest.update(np.ascontiguousarray(array))
+    return digest.hexdigest()

@@ -1,0 +1,254 @@
+"""`jaxnodes train`: from the options to a saved run."""
+
+import dataclasses
+import json
+import math
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+import jaxnodes as jn
+from jaxnodes import plots
+from jaxnodes.cli import folders
+from jaxnodes.cli.augmentation import shifting
+from jaxnodes.cli.counting import Count, count, network_of
+from jaxnodes.cli.environment import device_line, keep_compiled_programs, versions
+from jaxnodes.cli.options import DataOptions, Train
+from jaxnodes.cli.sources import data_config, load_parts
+from jaxnodes.cli.tasks import Task, is_pixels, task_of
+from jaxnodes.data.datasets import Dataset, Splits
+from jaxnodes.errors import check, check_count, check_number
+from jaxnodes.training.loop import EpochReport
+from jaxnodes.training.saving import save_network
+
+INTERRUPTED = 130
+
+
+@dataclasses.dataclass
+class Run:
+    """A training run: what it is of, and what it has learned so far."""
+
+    options: Train
+    parts: Splits[Dataset]
+    task: Task
+    net: Any
+    counted: Count
+    rows: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    variables: Any = None
+    kept: int = 0  # the epoch that the variables are from, counted from 0
+    interrupted: bool = False
+    seconds: float = 0.0
+
+    def hook(self, report: EpochReport) -> None:
+        """Holds on to each epoch, so that Ctrl-C can keep it."""
+        names = ["loss", *self.task.metrics]
+        names += [f"val_{name}" for name in names]
+        row: dict[str, Any] = {"epoch": report.epoch + 1}
+        row |= {name: report.measures[name] for name in names if name in report.measures}
+        row |= {"learning_rate": report.learning_rate, "seconds": round(report.seconds, 3)}
+        self.rows.append(row)
+        self.variables, self.kept, self.seconds = report.variables, report.epoch, report.seconds
+        if not (self.options.quiet or self.options.json):
+            print(epoch_line(row, self.options.epochs), flush=True)
+
+
+def run_training(options: Train) -> int:
+    """Trains, tests and saves.
+
+    Returns:
+      The exit code.
+    """
+    keep_compiled_programs()
+    run = prepare(options)
+    stem = Path(options.data).stem or "data"
+    folder = folders.reserve(options.out, f"{stem}-{options.model}", options.overwrite)
+    try:
+        announce(run)
+        learn(run)
+        save(run, folder)
+    finally:
+        folders.release(folder)
+    try:
+        metrics = conclude(run, folder)
+    except KeyboardInterrupt:
+        print(f"jaxnodes: stopped; the network is in {folder}", file=sys.stderr)
+        return INTERRUPTED
+    report(run, folder, metrics)
+    return INTERRUPTED if run.interrupted else 0
+
+
+def prepare(options: Train) -> Run:
+    """Checks the options, loads the data and describes the network."""
+    check_count(options.epochs, "epochs", "--epochs")
+    check_count(options.batch_size, "the batch size", "--batch-size")
+    check_number(options.learning_rate, "the rate", "--learning-rate", least=0)
+    if options.early_stopping is not None:
+        check_count(options.early_stopping, "the patience", "--early-stopping")
+    parts = load_parts(options)
+    check(
+        len(parts.validation.y) or options.early_stopping is None,
+        "expected validation samples to stop early by, got none; raise --validation-fraction",
+        "--early-stopping",
+    )
+    task = task_of(parts, options.standardize)
+    shape = parts.train.x.shape[1:]
+    net = network_of(options, shape, task.outputs)
+    check(
+        options.augment != "on" or is_pixels(parts.train),
+        f"expected images to shift, got samples of shape {shape}; leave it out",
+        "--augment",
+    )
+    return Run(options, parts, task, net, count(net, shape))
+
+
+def announce(run: Run) -> None:
+    """Prints what is about to be trained."""
+    if run.options.json:
+        return
+    sizes = ", ".join(
+        f"{len(part.y)} {name}" for name, part in zip(run.parts._fields, run.parts, strict=True)
+    )
+    print(f"{device_line()}  seed {run.options.seed}  {run.options.data}: {sizes}", flush=True)
+    if not run.options.quiet:
+        print(f"\n{run.net!r}\n\n{run.counted.table()}\n", flush=True)
+
+
+def learn(run: Run) -> None:
+    """Trains; after Ctrl-C the run holds what the last whole epoch had learned."""
+    options, task = run.options, run.task
+    augmented = options.augment != "off" and is_pixels(run.parts.train)
+    stopping = None
+    if len(run.parts.validation.y):
+        # Without a patience the epochs all run, and the best one is kept.
+        stopping = jn.EarlyStopping("val_loss", options.early_stopping or options.epochs)
+    try:
+        result = jn.fit(
+            run.net,
+            task.pair(run.parts.train),
+            key=jax.random.key(options.seed),
+            loss=task.loss,
+            optimizer=optimizer_of(options, len(run.parts.train.y)),
+            epochs=options.epochs,
+            batch_size=options.batch_size,
+            validation=task.pair(run.parts.validation) if stopping else None,
+            metrics=task.metrics,
+            augment=shifting(run.parts.train.x.shape[1:]) if augmented else None,
+            early_stopping=stopping,
+            hook=run.hook,
+            progress=sys.stdout.isatty() and not (options.quiet or options.json),
+        )
+    except KeyboardInterrupt:
+        if not run.rows:
+            raise
+        run.interrupted = True
+    else:
+        run.variables, run.kept = result.variables, int(result.best_epoch)
+
+
+def optimizer_of(options: Train, samples: int) -> Any:
+    """The optimizer and its schedule."""
+    import optax
+
+    make: Callable = getattr(jn, options.optimizer)
+    if options.schedule == "constant":
+        return make(options.learning_rate)
+    steps = options.epochs * math.ceil(samples / options.batch_size)
+    return make(optax.cosine_decay_schedule(options.learning_rate, steps))
+
+
+def save(run: Run, folder: Path) -> None:
+    """Writes the network, so that nothing that comes after can lose it."""
+    sample = run.parts.train.x.shape[1:]
+    save_network(
+        folder,
+        run.net,
+        run.variables,
+        input_spec=jax.ShapeDtypeStruct((1, *sample), np.float32),
+        extra={
+            **run.task.to_config(),
+            "data": data_config(run.options, run.parts.test),
+            "training": training_config(run),
+        },
+    )
+    for name in (folders.METRICS, folders.HISTORY, folders.CURVES, folders.CONFUSION):
+        (folder / name).unlink(missing_ok=True)  # of a run that was here before
+
+
+def training_config(run: Run) -> dict[str, Any]:
+    """How the network was trained, to do it again."""
+    elsewhere = {field.name for field in dataclasses.fields(DataOptions)}
+    elsewhere |= {"out", "overwrite", "json", "quiet"}
+    options = dataclasses.asdict(run.options)
+    kept = {name: value for name, value in options.items() if name not in elsewhere}
+    return {**kept, "versions": versions()}
+
+
+def conclude(run: Run, folder: Path) -> dict[str, Any]:
+    """Measures the network, on the test samples just once, and draws the figures."""
+    task = run.task
+    measures: dict[str, Any] = {}
+    outputs = None
+    for name, part in zip(run.parts._fields, run.parts, strict=True):
+        if len(part.y):
+            outputs = jn.predict(run.net, run.variables, task.inputs(part.x))
+            measures[name] = task.measure(outputs, part)
+    metrics = {
+        "test": measures["test"],
+        "validation": measures.get("validation"),
+        "train": measures["train"],
+        "samples": {n: len(p.y) for n, p in zip(run.parts._fields, run.parts, strict=True)},
+        "epochs": len(run.rows),
+        "kept_epoch": run.kept + 1,
+        "interrupted": run.interrupted,
+        "seconds": round(run.seconds, 3),
+        "nodes": run.counted.total_nodes,
+        "parameters": run.counted.total_parameters,
+    }
+    folders.write_json(folder / folders.METRICS, metrics)
+    folders.write_lines(folder / folders.HISTORY, run.rows)
+    measured = [name for name in run.rows[0] if name not in ("epoch", "learning_rate", "seconds")]
+    history = {name: [row[name] for row in run.rows] for name in measured}
+    figure = plots.curves(history, labels=task.labels, best_epoch=run.kept)
+    plots.save(figure, folder / folders.CURVES)
+    if task.class_names:  # the last outputs are those of the test part
+        matrix = jn.confusion_matrix(outputs, run.parts.test.y)
+        plots.save(plots.confusion(matrix, task.class_names), folder / folders.CONFUSION)
+    return metrics
+
+
+def report(run: Run, folder: Path, metrics: dict[str, Any]) -> None:
+    """Prints how it went and where it is."""
+    if run.options.json:
+        print(json.dumps(folders.finite({**metrics, "folder": str(folder)})))
+        return
+    if run.interrupted:
+        print(f"\nstopped: kept what epoch {run.kept + 1} of {run.options.epochs} had learned")
+    elif not run.options.quiet:
+        print(f"\nkept epoch {run.kept + 1} of {len(run.rows)}, {run.seconds:.1f} s of training")
+    print(f"test {measures_line(metrics['test'])} ({metrics['samples']['test']} samples)")
+    print(f"saved in {folder}")
+
+
+def epoch_line(row: dict[str, Any], epochs: int) -> str:
+    """One epoch's measures, with the rate and the time left."""
+    epoch, seconds = row["epoch"], row["seconds"]
+    measures = {
+        name: value
+        for name, value in row.items()
+        if name not in ("epoch", "learning_rate", "seconds")
+    }
+    left = seconds / epoch * (epochs - epoch)
+    rate = row["learning_rate"]
+    parts = [f"epoch {epoch:>{len(str(epochs))}}/{epochs}", measures_line(measures)]
+    parts += [] if rate is None else [f"rate {rate:.2e}"]
+    return "  ".join([*parts, f"{time.strftime('%M:%S', time.gmtime(left))} left"])
+
+
+def measures_line(measures: dict[str, float]) -> str:
+    """Names and values."""
+    return "  ".join(f"{name} {value:.4f}" for name, value in measures.items())
