@@ -147,15 +147,23 @@ def _remat(eqn, operands, patches, run):
 def _shard_map(eqn, operands, patches, run):
     """Each device applies the same patches to what it sees."""
     params, every = eqn.params, PartitionSpec()
-    patches, tree = jax.tree.flatten(patches)
+    leaves, tree = jax.tree.flatten(patches)
+    arrays = [None if callable(leaf) else leaf for leaf in leaves]
+
+    def function(operands, arrays):
+        here = [
+            leaf if array is None else array for leaf, array in zip(leaves, arrays, strict=True)
+        ]
+        return run(0, operands, tree.unflatten(here))
+
     return jax.shard_map(
-        lambda operands, patches: run(0, operands, tree.unflatten(patches)),
+        function,
         mesh=params["mesh"],
         in_specs=(list(params["in_specs"]), every),
         out_specs=(list(params["out_specs"]), every),
         check_vma=params["check_vma"],
         axis_names=params["newly_manual_axes"],
-    )(list(operands), patches)
+    )(list(operands), arrays)
 
 
 def varies(eqn: JaxprEqn, aval: Any) -> bool:

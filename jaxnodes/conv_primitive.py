@@ -61,39 +61,96 @@ def convolve_transpose(y: jax.Array, w: jax.Array, geometry: Geometry) -> jax.Ar
     return _bind(y, w, "x", geometry)
 
 
-# The three sides as matrix products over patches.
+# The three sides as products: matrices made of patches, or tap by tap where depthwise.
 
 
-def _patches(x: jax.Array, geo: Geometry) -> jax.Array:
+def _product_y(x, w, geo: Geometry):
+    if _is_depthwise(x, geo):
+        taps = _wide(w).reshape(-1, geo.groups, w.shape[-1] // geo.groups)
+        y = sum(view * tap for view, tap in zip(_views(_wide(x), geo), taps, strict=True))
+    else:
+        y = _by_group("mgi,igf->mgf", _patches(x, geo), _kernel(w, geo))
+    return y.reshape(_shape((x, w), "y", geo)).astype(x.dtype)
+
+
+def _product_x(y, w, geo: Geometry):
+    patches = _by_group("mgf,igf->mgi", _rows(y, geo), _kernel(w, geo))
+    return _scatter_patches(_wide(patches), geo).astype(y.dtype)
+
+
+def _product_w(x, y, geo: Geometry):
+    rows = _rows(y, geo)
+    if _is_depthwise(x, geo):
+        views = _views(_wide(x), geo)
+        w = jnp.stack([(view.reshape(-1, geo.groups, 1) * _wide(rows)).sum(0) for view in views])
+    else:
+        w = _by_group("mgi,mgf->igf", _patches(x, geo), rows)
+    return w.reshape(_shape((x, y), "w", geo)).astype(x.dtype)
+
+
+_PRODUCTS = {"y": _product_y, "x": _product_x, "w": _product_w}
+
+
+def _is_depthwise(x, geo: Geometry) -> bool:
+    """Each channel alone in its group: batched products of one row, which are very slow."""
+    return geo.groups == x.shape[-1] > 1
+
+
+def _by_group(equation: str, a, b):
+    """The contraction; with one group a plain matrix product, which XLA does faster."""
+    if a.shape[1] == 1:
+        out = jnp.einsum(equation.replace("g", ""), a[:, 0], b[:, 0])
+        return out[:, None]
+    return jnp.einsum(equation, a, b)
+
+
+def _wide(x):
+    """Half precision is summed in single precision, as it is within matrix products."""
+    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
+
+
+def _kernel(w, geo: Geometry):
+    """(*kernel, C / groups, F) -> (K C / groups, groups, F / groups)."""
+    return w.reshape(-1, geo.groups, w.shape[-1] // geo.groups)
+
+
+def _rows(y, geo: Geometry):
+    """(N, *outputs, F) -> (rows, groups, F / groups)."""
+    return y.reshape(-1, geo.groups, y.shape[-1] // geo.groups)
+
+
+def _patches(x, geo: Geometry):
     """(N, *inputs, C) -> (rows, groups, K C / groups): what each output sees of each group."""
+    patches = jnp.concatenate(list(_views(x, geo)), axis=-1)
+    return patches.reshape(-1, geo.groups, patches.shape[-1])
+
+
+def _views(x, geo: Geometry):
+    """For each place in the kernel what it sees of x: (N, *outputs, groups, C / groups)."""
     x = jnp.pad(x, ((0, 0), *geo.padding, (0, 0)))
-    x = x.reshape(*x.shape[:-1], geo.groups, -1)
-    steps = (1, *geo.strides, 1, 1)
-    views = [
-        lax.slice(x, (0, *start, 0, 0), (x.shape[0], *limit, *x.shape[-2:]), steps)
-        for start, limit in _offsets(geo)
-    ]
-    return jnp.concatenate(views, axis=-1).reshape(-1, geo.groups, len(views) * x.shape[-1])
+    x = x.reshape(*x.shape[:-1], geo.groups, x.shape[-1] // geo.groups)
+    for start, limit in _offsets(geo):
+        limits = (x.shape[0], *limit, *x.shape[-2:])
+        yield lax.slice(x, (0, *start, 0, 0), limits, (1, *geo.strides, 1, 1))
 
 
-def _scatter_patches(patches: jax.Array, geo: Geometry) -> jax.Array:
+def _scatter_patches(patches, geo: Geometry):
     """The transpose of `_patches`: each view added back where it was taken from."""
     offsets = list(_offsets(geo))
-    patches = patches.reshape(-1, *geo.outputs, geo.groups, patches.shape[-1])
+    views = patches.reshape(-1, *geo.outputs, geo.groups, patches.shape[-1])
     padded = [size + low + high for size, (low, high) in zip(geo.inputs, geo.padding, strict=True)]
-    total = jnp.zeros((), patches.dtype)
-    for view, (start, limit) in zip(jnp.split(patches, len(offsets), -1), offsets, strict=True):
+    zero = total = jnp.zeros((), patches.dtype)
+    for view, (start, limit) in zip(jnp.split(views, len(offsets), -1), offsets, strict=True):
         edges = [
             (low, size - high, stride - 1)
             for low, high, size, stride in zip(start, limit, padded, geo.strides, strict=True)
         ]
-        edges = ((0, 0, 0), *edges, (0, 0, 0), (0, 0, 0))
-        placed = lax.pad(view, jnp.zeros((), view.dtype), edges)
-        total = total + placed
-    inner = tuple(
+        total += lax.pad(view, zero, ((0, 0, 0), *edges, (0, 0, 0), (0, 0, 0)))
+    inner = [
         slice(low, low + size) for size, (low, _) in zip(geo.inputs, geo.padding, strict=True)
-    )
-    return total[(slice(None), *inner)].reshape(len(patches), *geo.inputs, -1)
+    ]
+    total = total[:, *inner]
+    return total.reshape(*total.shape[:-2], total.shape[-2] * total.shape[-1])
 
 
 def _offsets(geo: Geometry):
@@ -105,38 +162,6 @@ def _offsets(geo: Geometry):
             for s, n, stride in zip(start, geo.outputs, geo.strides, strict=True)
         )
         yield start, limit
-
-
-def _product_y(x, w, geo: Geometry):
-    y = _by_group("mgi,igf->mgf", _patches(x, geo), _kernel(w, geo))
-    return y.reshape(x.shape[0], *geo.outputs, -1)
-
-
-def _product_x(y, w, geo: Geometry):
-    y = y.reshape(-1, geo.groups, y.shape[-1] // geo.groups)
-    return _scatter_patches(_by_group("mgf,igf->mgi", y, _kernel(w, geo)), geo)
-
-
-def _product_w(x, y, geo: Geometry):
-    y = y.reshape(-1, geo.groups, y.shape[-1] // geo.groups)
-    w = _by_group("mgi,mgf->igf", _patches(x, geo), y)
-    return w.reshape(*geo.kernel, x.shape[-1] // geo.groups, -1)
-
-
-def _kernel(w, geo: Geometry):
-    """(*kernel, C / groups, F) -> (K C / groups, groups, F / groups)."""
-    return w.reshape(-1, geo.groups, w.shape[-1] // geo.groups)
-
-
-def _by_group(equation: str, a, b):
-    """The contraction; with one group a plain matrix product, which XLA does faster."""
-    if a.shape[1] == 1:
-        out = jnp.einsum(equation.replace("g", ""), a[:, 0], b[:, 0])
-        return out[:, None]
-    return jnp.einsum(equation, a, b)
-
-
-_PRODUCTS = {"y": _product_y, "x": _product_x, "w": _product_w}
 
 
 # The three sides as XLA's own convolution.
@@ -169,8 +194,9 @@ _XLA = {"y": _xla_y, "x": _xla_x, "w": _xla_w}
 
 
 def _on_cpu(a, b, *, side: Side, geometry: Geometry):
-    """The convolution itself is fast in a loop too, and needs no room for patches."""
-    return (_XLA if side == "y" else _PRODUCTS)[side](a, b, geometry)
+    """XLA's convolution itself is fast in a loop too, and needs no room for patches."""
+    forms = _XLA if side == "y" and not _is_depthwise(a, geometry) else _PRODUCTS
+    return forms[side](a, b, geometry)
 
 
 def _elsewhere(a, b, *, side: Side, geometry: Geometry):

@@ -1,14 +1,13 @@
 """What is done to a node: a gate, a gate and a value to put in its place, or a function."""
 
 import dataclasses
-from collections.abc import Hashable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from jaxnodes.errors import check, describe
-from jaxnodes.references import deref, ref
 from jaxnodes.sites import Site, reach
 
 Patches = dict[str, "Patch"]
@@ -22,21 +21,21 @@ class Patch:
     Attributes:
       gate: (*steps, size), or (size,) for every step.
       value: broadcast against one step's value; it may have step axes in front.
-      function: a reference to a function of one step's value.
+      function: of one step's value.
       steps: how many scans are still to be entered.
       value_steps: how many of them `value` has an axis for.
     """
 
     gate: jax.Array | None = None
     value: jax.Array | None = None
-    function: Hashable = dataclasses.field(default=None, metadata={"static": True})
+    function: Callable | None = None
     steps: int = dataclasses.field(default=0, metadata={"static": True})
     value_steps: int = dataclasses.field(default=0, metadata={"static": True})
 
     def __call__(self, h: jax.Array, axis: int | None, name: str) -> jax.Array:
         """The value that takes the place of `h`, one step's value at the site `name`."""
         if self.function is not None:
-            new = jnp.asarray(deref(self.function)(h))
+            new = jnp.asarray(self.function(h))
             check(
                 new.shape == h.shape and new.dtype == h.dtype,
                 f"expected a function that keeps shape and dtype, {describe(h)}, "
@@ -89,7 +88,7 @@ def _patch(given: Any, site: Site) -> Patch:
     where = f"intervene {site.name!r}"
     steps = len(site.steps)
     if callable(given):
-        return Patch(function=ref(given, unhashable=True), steps=steps)
+        return Patch(function=given, steps=steps)
     pair = isinstance(given, tuple)
     check(
         len(given) == 2 if pair else hasattr(given, "shape") or isinstance(given, int | float),

@@ -40,13 +40,18 @@ def plain(scope: str) -> str:
 
     >>> plain("transpose(jvp(net))/dense1/vmap()")
     'net/dense1'
+    >>> plain("transpose(jvp(net))/jvp(net)/rematted_computation")
+    'net'
     """
     while wrapper := _WRAPPER.search(scope):
         depth, end = 1, wrapper.end()
         while depth and end < len(scope):
             depth += {"(": 1, ")": -1}.get(scope[end], 0)
             end += 1
-        scope = scope[: wrapper.start()] + scope[wrapper.end() : end - 1] + scope[end:]
+        inner, rest = scope[wrapper.end() : end - 1], scope[end:]
+        if rest.startswith("/jvp("):  # the way back, through what says its own scope once more
+            inner, rest = "", rest[1:]
+        scope = scope[: wrapper.start()] + inner + rest
     return join(*(part for part in scope.split("/") if part != "rematted_computation"))
 
 

@@ -14,6 +14,7 @@ import jax
 from jaxnodes.automatic import find_automatic
 from jaxnodes.control_flow import INLINE, opened
 from jaxnodes.errors import check, is_concrete
+from jaxnodes.interventions import Patches
 from jaxnodes.program import Program
 from jaxnodes.references import Cache, deref, ref
 
@@ -29,7 +30,7 @@ class Traced(NamedTuple):
       consts: the arrays that the function closes over.
       args: the arrays among its arguments, in order.
       out_tree: how its outputs are put together.
-      run: `program.evaluate`, compiled.
+      run: `program.evaluate`, compiled: a function of `(consts, args, patches, record=)`.
     """
 
     program: Program
@@ -37,6 +38,17 @@ class Traced(NamedTuple):
     args: Sequence[Any]
     out_tree: Any
     run: Callable[..., Any]
+
+    def apply(self, patches: Patches | None = None, record: Sequence[str] = ()) -> Any:
+        """`(y, records)` for these arguments, under `patches`."""
+        patches, record = patches or {}, tuple(record)
+        if any(patch.function is not None for patch in patches.values()):
+            # What functions close over, tracers too, is found by tracing once more.
+            args = (self.consts, self.args, patches, record)
+            outputs, records = trace(self.program.evaluate, args, {}, where="intervene").apply()[0]
+        else:
+            outputs, records = self.run(self.consts, self.args, patches, record=record)
+        return self.out_tree.unflatten(outputs), records
 
 
 class _Function:
@@ -53,7 +65,9 @@ class _Function:
         self.programs: dict[Any, tuple[Program, Callable]] = {}
 
 
-def trace(f: Callable, args: tuple, kwargs: Mapping[str, Any], *, auto: bool, where: str) -> Traced:
+def trace(
+    f: Callable, args: tuple, kwargs: Mapping[str, Any], *, auto: bool = False, where: str
+) -> Traced:
     """Traces `f` for these arguments.
 
     Args:

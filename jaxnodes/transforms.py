@@ -21,39 +21,50 @@ from jaxnodes.tracing import trace
 class _Transformed:
     """A transformed function. It is a pytree, so that what `f` holds is seen through it."""
 
+    kind = ""
+
     def __init__(self, f: Callable, auto: bool, only: tuple[str, ...] | None = None):
+        check(callable(f), f"expected a function, got {type(f).__name__}", self.kind)
         self.f, self.auto, self.only = f, auto, only
 
     def __init_subclass__(cls):
-        jax.tree_util.register_pytree_node(
-            cls,
-            lambda self: ((self.f,), (self.auto, self.only)),
-            lambda options, children: cls(*children, *options),
-        )
+        jax.tree_util.register_pytree_node(cls, cls._flatten, cls._unflatten)
+
+    def _flatten(self):
+        return (self.f,), (self.auto, self.only)
+
+    @classmethod
+    def _unflatten(cls, options, children):
+        new = object.__new__(cls)
+        (new.f,), (new.auto, new.only) = children, options
+        return new
 
     @property
     def __name__(self) -> str:
-        return f"{type(self).__name__.lstrip('_')}_{getattr(self.f, '__name__', 'function')}"
+        return f"{self.kind}_{getattr(self.f, '__name__', 'function')}"
 
 
-class _record(_Transformed):
+class _Record(_Transformed):
+    kind = "record"
+
     def __call__(self, *args: Any, **kwargs: Any) -> tuple[Any, dict[str, jax.Array]]:
-        traced = trace(self.f, args, kwargs, auto=self.auto, where="record")
+        traced = trace(self.f, args, kwargs, auto=self.auto, where=self.kind)
         sites = traced.program.sites
         asked = sites if self.only is None else reach(self.only, sites)
-        names = tuple(site for site in sites if site in asked)
+        names = [site for site in sites if site in asked]
         traced.program.check((), names)
-        outputs, records = traced.run(traced.consts, traced.args, record=names)
-        return traced.out_tree.unflatten(outputs), {name: records[name] for name in names}
+        y, records = traced.apply(record=names)
+        return y, {name: records[name] for name in names}
 
 
-class _intervene(_Transformed):
+class _Intervene(_Transformed):
+    kind = "intervene"
+
     def __call__(self, interventions: Mapping[str, Any], /, *args: Any, **kwargs: Any) -> Any:
-        traced = trace(self.f, args, kwargs, auto=self.auto, where="intervene")
+        traced = trace(self.f, args, kwargs, auto=self.auto, where=self.kind)
         patches = parse(interventions, traced.program.sites)
         traced.program.check(patches, ())
-        outputs, _ = traced.run(traced.consts, traced.args, patches)
-        return traced.out_tree.unflatten(outputs)
+        return traced.apply(patches)[0]
 
 
 def record(
@@ -96,10 +107,9 @@ def record(
     >>> nodes
     {'hidden': Array([0.7615942, 0.7615942], dtype=float32)}
     """
-    check(callable(f), f"expected a function, got {type(f).__name__}", "record")
     if isinstance(only, str):
         only = (only,)
-    return _record(f, auto, None if only is None else tuple(only))
+    return _Record(f, auto, None if only is None else tuple(only))
 
 
 def intervene(f: Callable, *, auto: bool = False) -> Callable[..., Any]:
@@ -144,8 +154,7 @@ def intervene(f: Callable, *, auto: bool = False) -> Callable[..., Any]:
     >>> jax.grad(lambda gate: jn.intervene(f)({"hidden": gate}, w, x))(jnp.ones(2))
     Array([3., 4.], dtype=float32)
     """
-    check(callable(f), f"expected a function, got {type(f).__name__}", "intervene")
-    return _intervene(f, auto)
+    return _Intervene(f, auto)
 
 
 def node_sites(f: Callable, *args: Any, auto: bool = False, **kwargs: Any) -> tuple[Site, ...]:

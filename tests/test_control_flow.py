@@ -214,6 +214,20 @@ def test_remat_is_kept(policy):
     assert eqn.params["prevent_cse"] is False
 
 
+def test_remat_computes_its_nodes_again_on_the_way_back():
+    @jax.named_scope("net")
+    def loss(x):
+        return jax.checkpoint(lambda x: jnp.sin(node(jnp.sin(x), "h")))(x).sum()
+
+    gradient, nodes = record(jax.grad(loss))(X)
+    assert list(nodes) == ["net/h", "net/h#2"]
+    for value in nodes.values():
+        np.testing.assert_allclose(value, np.sin(X), rtol=1e-6)
+    np.testing.assert_allclose(gradient, np.cos(np.sin(X)) * np.cos(X), rtol=1e-5)
+    with pytest.raises(JaxNodesError, match="before differentiation"):
+        intervene(jax.grad(loss))({"net/h": GATE}, X)
+
+
 @jax.custom_vjp
 def straight_through(x):
     return node(jnp.round(node(2 * x, "in")), "out")
@@ -334,6 +348,7 @@ def test_shard_map(mesh, check_vma):
     f = mapped(inner)
     for run in (intervene(f), jax.jit(intervene(f))):
         np.testing.assert_allclose(run({"h": GATE}, W, x), 2 * h * GATE, rtol=1e-5)
+    np.testing.assert_allclose(intervene(f)({"h": jnp.square}, W, x), 2 * h**2, rtol=1e-5)
     y = intervene(f)({"h": (GATE, np.float32([1, 2, 3]))}, W, x)
     np.testing.assert_allclose(y, 2 * (h * GATE + (1 - GATE) * [1, 2, 3]), rtol=1e-5)
     by_gate = jax.grad(lambda gate: intervene(f)({"h": gate}, W, x).sum())(GATE)

@@ -65,6 +65,19 @@ def test_equal_descriptions_are_one_function_and_others_are_not():
     assert (len(first.traces), len(equal.traces), len(other.traces)) == (1, 0, 1)
 
 
+def test_functions_put_on_nodes_are_traced_once():
+    traces = []
+
+    def double(h):
+        traces.append(1)
+        return h * 2
+
+    for k in (1.0, 2.0):
+        y = intervene(open_function)({"h": double}, k * X)
+        np.testing.assert_array_equal(y, 2 * k * X)
+    assert len(traces) == 1
+
+
 def test_static_arguments_are_told_apart_by_type_and_value():
     seen = []
 
@@ -149,7 +162,20 @@ def test_closed_over_tracers_do_not_leak():
         h = jnp.tanh(x * w)
         return 3 * h.sum() + (h * w).sum()
 
+    def patched(w, x):
+        scale = lambda h: h * w  # noqa: E731
+        return intervene(open_function)({"h": lambda h: scale(h)}, x).sum()
+
     w = jnp.array([0.5, -1.0, 2.0])
+    for f, expected in ((loss, plain), (patched, lambda w, x: (w * x).sum())):
+        check_no_leaks(f, expected, w)
+
+
+def open_function(x):
+    return node(x, "h")
+
+
+def check_no_leaks(f, expected, w):
     for transform in (
         lambda f: f(w, X),
         lambda f: jax.grad(f)(w, X),
@@ -158,8 +184,9 @@ def test_closed_over_tracers_do_not_leak():
         lambda f: jax.lax.scan(lambda w, x: (w * 0.5, f(w, x)), w, X)[1],
     ):
         with jax.checking_leaks():
-            got = transform(loss)
-        np.testing.assert_allclose(got, transform(plain), rtol=1e-5)
+            got = transform(f)
+        np.testing.assert_allclose(got, transform(expected), rtol=1e-5)
+        np.testing.assert_allclose(transform(f), got, rtol=1e-5)
 
 
 def test_functions_and_their_arrays_are_not_kept_alive():

@@ -158,6 +158,10 @@ def test_an_axis_in_the_middle_and_no_axis():
         ({"dens1": GATE}, "got 'dens1'; did you mean 'dense1'? the nodes are dense1, dense2"),
         ({3: GATE}, "expected the name of a node, got 3; the nodes are dense1, dense2"),
         ({"dense1#2": GATE}, "got 'dense1#2'; did you mean 'dense1'?"),
+        (
+            {"dense1": GATE, "dense1#1": GATE},
+            "a name for nodes that no other name reaches, got 'dense1' beside 'dense1#1'",
+        ),
         ({"dense1": GATE[:2]}, "intervene 'dense1': expected a gate of shape (3,), got (2,)"),
         ({"dense1": 1.0}, "expected a gate of shape (3,), got ()"),
         ({"dense1": H}, "expected a gate of shape (3,), got (4, 3)"),

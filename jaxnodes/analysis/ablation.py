@@ -195,7 +195,8 @@ def _replacements(samples: _Samples, names: list[str], value: Any, key: Any) -> 
     missing = [name for name in names if name not in value]
     check(not missing, f"expected a value for each site, got none for {missing}", "ablate")
     reach(value, sites)
-    return {name: parse({name: (0, value[name])}, sites)[name].value for name in names}
+    pairs = {name: (jnp.zeros(sites[name].size, bool), value[name]) for name in names}
+    return {name: patch.value for name, patch in parse(pairs, sites).items()}
 
 
 def _means(samples: _Samples, names: list[str]) -> dict[str, jax.Array]:

@@ -1,18 +1,17 @@
 """The nodes and parameters of a network, layer by layer."""
 
+import dataclasses
 import json
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 import jaxnodes as jn
+from jaxnodes.cli.options import ModelOptions, Summary
 from jaxnodes.errors import check
-
-if TYPE_CHECKING:
-    from jaxnodes.cli.options import ModelOptions, Summary
 
 
 class Count(NamedTuple):
@@ -74,7 +73,7 @@ def count(net: Any, input_shape: Sequence[int]) -> Count:
     return Count(nodes, dict(sorted(parameters.items(), key=lambda p: order.get(p[0], len(order)))))
 
 
-def network_of(options: "ModelOptions", input_shape: Sequence[int], outputs: int) -> Any:
+def network_of(options: ModelOptions, input_shape: Sequence[int], outputs: int) -> Any:
     """The network that the options describe."""
     from jaxnodes.models import cnn, linear, mlp
 
@@ -95,11 +94,22 @@ def network_of(options: "ModelOptions", input_shape: Sequence[int], outputs: int
     )
 
 
-def run_summary(options: "Summary") -> int:
+def run_summary(options: Summary) -> int:
     """Prints the network and what it counts."""
     if options.run is not None:
         from jaxnodes.training.saving import load_network
 
+        given = [
+            field.name
+            for field in dataclasses.fields(ModelOptions)
+            if getattr(options, field.name) != field.default
+        ]
+        check(
+            not given,
+            f"expected a run, or options to make a network of, got both: {options.run} and "
+            f"{', '.join(given)}",
+            "summary",
+        )
         net, _, config = load_network(options.run)
         shape = tuple(config["input"]["shape"][1:])
     else:

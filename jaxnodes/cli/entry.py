@@ -71,6 +71,11 @@ def main(args: Sequence[str] | None = None) -> int:
         if not isinstance(error, (JaxNodesError, OSError)):
             raise
         return _refuse(str(error))
+    except (MemoryError, RuntimeError) as error:
+        if not isinstance(error, MemoryError) and "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        reason = str(error) or "out of memory"
+        return _refuse(f"expected what fits into memory: a smaller network or batch ({reason})")
 
 
 def _refuse(problem: str) -> int:

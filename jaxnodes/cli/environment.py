@@ -6,16 +6,14 @@ import os
 import platform
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxnodes.cli.options import Doctor
 from jaxnodes.training.saving import library_version
-
-if TYPE_CHECKING:
-    from jaxnodes.cli.options import Doctor
 
 
 def keep_compiled_programs() -> Path | None:
@@ -40,7 +38,7 @@ def keep_compiled_programs() -> Path | None:
     if not os.access(folder, os.W_OK | os.X_OK):
         return None
     jax.config.update("jax_compilation_cache_dir", str(folder))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
     return folder
 
@@ -75,7 +73,7 @@ def device_line() -> str:
     return "  ".join([device, *(f"{name} {version}" for name, version in shown.items())])
 
 
-def run_doctor(options: "Doctor") -> int:
+def run_doctor(options: Doctor) -> int:
     """Shows all of this, and tries a compiled matrix product."""
     cache = keep_compiled_programs()
     error, seconds = _product()

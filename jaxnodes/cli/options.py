@@ -57,7 +57,7 @@ class ModelOptions(DataOptions):
     """Nodes of each hidden layer; those of cnn lie behind its convolutions."""
     activation: str = "relu"
     """Of the hidden layers: relu, tanh, sigmoid, gelu, ..."""
-    dropout: float = 0.2
+    dropout: float = 0.1
     """Rate after each hidden layer."""
 
 
@@ -84,7 +84,7 @@ class Train(ModelOptions):
     ] = None
     """Stop after so many epochs in a row without a lower validation loss."""
     augment: Auto = "auto"
-    """Shift training images at random, by up to a sixteenth of their side; auto does for images."""
+    """Shift, zoom and slant training images at random; auto does for images."""
     out: Annotated[
         str | None, arg(metavar="FOLDER", help_behavior_hint="(default: a fresh one in runs/)")
     ] = None

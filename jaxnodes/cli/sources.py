@@ -24,7 +24,8 @@ def load_parts(options: DataOptions) -> Splits[Dataset]:
     Raises:
       JaxNodesError: whatever `load_data` finds, or fractions that leave nothing to test on.
     """
-    test = options.test_fraction
+    test, seed = options.test_fraction, options.seed
+    check(0 <= seed < 2**32, f"expected a whole number from 0 to 2**32 - 1, got {seed}", "--seed")
     check(test is None or test > 0, f"expected a fraction above 0, got {test}", "--test-fraction")
     own = _has_own_test(options.data)
     rest = 1.0 if own else 1 - (0.2 if test is None else test)
@@ -39,9 +40,7 @@ def load_parts(options: DataOptions) -> Splits[Dataset]:
 
 def data_config(options: DataOptions, test: Dataset) -> dict[str, Any]:
     """Where a run's data come from, and a fingerprint of what it is tested on."""
-    fields = {
-        field.name: getattr(options, field.name) for field in dataclasses.fields(DataOptions)
-    }
+    fields = {field.name: getattr(options, field.name) for field in dataclasses.fields(DataOptions)}
     if not _is_named(options.data):
         fields["data"] = str(Path(options.data).resolve())
     return {**fields, "test_sha256": _fingerprint(test)}
@@ -68,7 +67,9 @@ def own_test(config: dict[str, Any]) -> Dataset:
 def other_data(source: str, task: Task, config: dict[str, Any]) -> Dataset:
     """All of other data, or their test part where they bring one, with the task's labels."""
     own = config["data"]
-    if source == own["data"] or (not _is_named(source) and str(Path(source).resolve()) == own["data"]):
+    if source == own["data"] or (
+        not _is_named(source) and str(Path(source).resolve()) == own["data"]
+    ):
         return own_test(config)
     options: dict[str, Any] = {}
     if Path(source).suffix in TABLES and not _is_named(source):
@@ -84,9 +85,11 @@ def other_data(source: str, task: Task, config: dict[str, Any]) -> Dataset:
 def load_samples(source: str, task: Task, config: dict[str, Any]) -> np.ndarray:
     """Samples to predict, in their order in the file; targets need not be there."""
     path = Path(source)
+    if source in BUNDLED:
+        return BUNDLED[source]().x
+    if source == config["data"]["data"]:
+        return own_test(config).x
     if _is_named(source) or path.is_dir():
-        if source in BUNDLED:
-            return BUNDLED[source]().x
         return load_data(source).test.x
     if path.suffix in TABLES:
         check(

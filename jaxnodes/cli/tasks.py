@@ -67,24 +67,26 @@ class Task:
 
     def readable(self, outputs: Any) -> np.ndarray:
         """What the network makes as probabilities (N, C), or in the targets' own units (N, K)."""
+        outputs = np.asarray(outputs)
         if self.class_names:
-            return np.asarray(jax.nn.softmax(outputs))
+            powers = np.exp(outputs - outputs.max(axis=-1, keepdims=True))
+            return powers / powers.sum(axis=-1, keepdims=True)
         assert self.target_scaler is not None
-        return unscale(self.target_scaler, np.asarray(outputs))
+        return unscale(self.target_scaler, outputs)
 
     def measure(self, outputs: Any, part: Dataset) -> dict[str, float]:
         """The loss, and accuracy, or mean absolute error and R2 in the targets' own units."""
         _, y = self.pair(part)
-        measures = {"loss": self.loss(outputs, y)}
+        measured = [("loss", self.loss, outputs, y)]
         if self.class_names:
-            measures["accuracy"] = jn.accuracy(outputs, y)
+            measured += [("accuracy", jn.accuracy, outputs, y)]
         else:
             predictions = self.readable(outputs)
-            measures["mae"] = jn.mae(predictions, part.y)
-            # The variance of a single sample is none: there is nothing to explain.
+            measured += [("mae", jn.mae, predictions, part.y)]
+            # Targets that are all the same have no variance to explain.
             if (part.y.min(axis=0) < part.y.max(axis=0)).all():
-                measures["r2"] = jn.r2_score(predictions, part.y)
-        return {name: float(value) for name, value in measures.items()}
+                measured += [("r2", jn.r2_score, predictions, part.y)]
+        return {name: float(jax.jit(f)(values, y)) for name, f, values, y in measured}
 
     def to_config(self) -> dict[str, Any]:
         """The task as JSON values."""

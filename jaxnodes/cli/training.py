@@ -15,7 +15,7 @@ import numpy as np
 import jaxnodes as jn
 from jaxnodes import plots
 from jaxnodes.cli import folders
-from jaxnodes.cli.augmentation import shifting
+from jaxnodes.cli.augmentation import distorting
 from jaxnodes.cli.counting import Count, count, network_of
 from jaxnodes.cli.environment import device_line, keep_compiled_programs, versions
 from jaxnodes.cli.options import DataOptions, Train
@@ -23,6 +23,7 @@ from jaxnodes.cli.sources import data_config, load_parts
 from jaxnodes.cli.tasks import Task, is_pixels, task_of
 from jaxnodes.data.datasets import Dataset, Splits
 from jaxnodes.errors import check, check_count, check_number
+from jaxnodes.models.convolutional import image_shape
 from jaxnodes.training.loop import EpochReport
 from jaxnodes.training.saving import save_network
 
@@ -100,7 +101,7 @@ def prepare(options: Train) -> Run:
     net = network_of(options, shape, task.outputs)
     check(
         options.augment != "on" or is_pixels(parts.train),
-        f"expected images to shift, got samples of shape {shape}; leave it out",
+        f"expected images to distort, got samples of shape {shape}; leave it out",
         "--augment",
     )
     return Run(options, parts, task, net, count(net, shape))
@@ -137,7 +138,7 @@ def learn(run: Run) -> None:
             batch_size=options.batch_size,
             validation=task.pair(run.parts.validation) if stopping else None,
             metrics=task.metrics,
-            augment=shifting(run.parts.train.x.shape[1:]) if augmented else None,
+            augment=distorting(image_shape(run.parts.train.x.shape[1:])) if augmented else None,
             early_stopping=stopping,
             hook=run.hook,
             progress=sys.stdout.isatty() and not (options.quiet or options.json),
@@ -190,18 +191,18 @@ def training_config(run: Run) -> dict[str, Any]:
 
 def conclude(run: Run, folder: Path) -> dict[str, Any]:
     """Measures the network, on the test samples just once, and draws the figures."""
-    task = run.task
-    measures: dict[str, Any] = {}
-    outputs = None
-    for name, part in zip(run.parts._fields, run.parts, strict=True):
-        if len(part.y):
-            outputs = jn.predict(run.net, run.variables, task.inputs(part.x))
-            measures[name] = task.measure(outputs, part)
+    task, parts = run.task, run.parts._asdict()
+    # All of the samples at once: one shape, one program.
+    everything = task.inputs(np.concatenate([part.x for part in parts.values()]))
+    outputs = np.asarray(jn.predict(run.net, run.variables, everything))
+    ends = np.cumsum([len(part.y) for part in parts.values()])
+    made = dict(zip(parts, np.split(outputs, ends[:-1]), strict=True))
+    measures = {name: task.measure(made[name], part) for name, part in parts.items() if len(part.y)}
     metrics = {
         "test": measures["test"],
         "validation": measures.get("validation"),
         "train": measures["train"],
-        "samples": {n: len(p.y) for n, p in zip(run.parts._fields, run.parts, strict=True)},
+        "samples": {name: len(part.y) for name, part in parts.items()},
         "epochs": len(run.rows),
         "kept_epoch": run.kept + 1,
         "interrupted": run.interrupted,
@@ -215,8 +216,8 @@ def conclude(run: Run, folder: Path) -> dict[str, Any]:
     history = {name: [row[name] for row in run.rows] for name in measured}
     figure = plots.curves(history, labels=task.labels, best_epoch=run.kept)
     plots.save(figure, folder / folders.CURVES)
-    if task.class_names:  # the last outputs are those of the test part
-        matrix = jn.confusion_matrix(outputs, run.parts.test.y)
+    if task.class_names:
+        matrix = jax.jit(jn.confusion_matrix)(made["test"], run.parts.test.y)
         plots.save(plots.confusion(matrix, task.class_names), folder / folders.CONFUSION)
     return metrics
 

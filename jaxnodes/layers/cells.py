@@ -248,15 +248,8 @@ def prepare(params: Params, x: Any, where: str) -> tuple[Params, jax.Array]:
     gates, biases, _ = CELLS[where]
     shape = jnp.shape(params["w_h"]) if isinstance(params, Mapping) and "w_h" in params else ()
     features = shape[0] if shape else None
-    check_params(
-        params,
-        {
-            "w_i": (None, features and gates * features),
-            "w_h": (features, features and gates * features),
-            "b": (features and biases * features,),
-        },
-        where,
-    )
+    w, b = (features and blocks * features for blocks in (gates, biases))
+    check_params(params, {"w_i": (None, w), "w_h": (features, w), "b": (b,)}, where)
     params, x = cast_inputs(params, x, None, where)
     expected = params["w_i"].shape[0]
     check(

@@ -228,6 +228,7 @@ def _resolved(x: Any, window: Any, stride: Any, padding: Any, where: str):
 
 
 def _sliding(window: Any, stride: Any, padding: Any, rank: int, where: str) -> tuple[Sizes, Sizes]:
+    check(1 <= rank <= 3, f"expected 1 to 3 axes of space, got {rank}", where)
     window = sizes_for(window, rank, "window", where)
     stride = window if stride is None else sizes_for(stride, rank, "stride", where)
     padding_for(padding, window, window, stride, (1,) * rank, where)

@@ -10,7 +10,7 @@ Padding = str | int | Sequence[int | tuple[int, int]]
 
 
 def kernel_sizes(kernel_size: Size, where: str) -> tuple[int, ...]:
-    kernel = (kernel_size,) * 2 if isinstance(kernel_size, int) else tuple(kernel_size)
+    kernel = each_of(kernel_size, 2)
     check(1 <= len(kernel) <= 3, f"expected 1 to 3 kernel sizes, got {kernel_size!r}", where)
     for size in kernel:
         check_count(size, "kernel_size", where)
@@ -18,7 +18,7 @@ def kernel_sizes(kernel_size: Size, where: str) -> tuple[int, ...]:
 
 
 def sizes_for(value: Size, rank: int, name: str, where: str) -> tuple[int, ...]:
-    sizes = (value,) * rank if isinstance(value, int) else tuple(value)
+    sizes = each_of(value, rank)
     check(len(sizes) == rank, f"expected {name} for {rank} spatial axes, got {value!r}", where)
     for size in sizes:
         check_count(size, name, where)
@@ -49,14 +49,19 @@ def padding_for(
             f"got {padding!r}",
             where,
         )
-    each = (padding,) * rank if isinstance(padding, int) else tuple(padding)
+    each = each_of(padding, rank)
     check(len(each) == rank, f"expected padding for {rank} spatial axes, got {padding!r}", where)
-    pads: Any = tuple((p, p) if isinstance(p, int) else tuple(p) for p in each)
+    pads: Any = tuple(each_of(pair, 2) for pair in each)
     for pair in pads:
         check(len(pair) == 2, f"expected pairs (low, high) of padding, got {pair!r}", where)
         for size in pair:
             check_count(size, "padding", where, least=0)
     return pads
+
+
+def each_of(value: Any, rank: int) -> tuple[Any, ...]:
+    """What is given for each axis, or one thing for all of them."""
+    return tuple(value) if isinstance(value, (list, tuple)) else (value,) * rank
 
 
 def as_tuples(value: Any) -> Any:

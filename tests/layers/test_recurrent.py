@@ -531,9 +531,13 @@ def test_masked_layers_chain(key):
 
 
 def scan_bodies(jaxpr):
+    """The bodies of all loops; newer versions of JAX keep an inlined jit as an equation."""
     for equation in jaxpr.eqns:
+        inner = equation.params.get("jaxpr")
         if equation.primitive.name == "scan":
-            yield equation.params["jaxpr"]
+            yield inner
+        elif inner is not None:
+            yield from scan_bodies(inner)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -27,11 +27,11 @@ def test_neighbors_are_dropped_independently(key):
 def test_equals_the_guides_formula_by_keep_probability(key):
     """mask / keep_prob * x, the mask of ones with probability keep_prob = 1 - rate."""
     mask = np.asarray(jn.dropout(key, jnp.ones_like(X), 0.3)) != 0
-    np.testing.assert_allclose(jn.dropout(key, X, 0.3), X * mask / 0.7, rtol=1e-6)
+    np.testing.assert_allclose(jn.dropout(key, X, 0.3), np.asarray(X) * mask / 0.7, rtol=1e-6)
 
 
 def test_the_gradient_has_the_same_mask(key):
-    weights = draw(X.shape, X.dtype, 1)
+    weights = np.asarray(draw(X.shape, X.dtype, 1))
     gradient = jax.grad(lambda x: (weights * jn.dropout(key, x, 0.3)).sum())(X)
     mask = np.asarray(jn.dropout(key, X, 0.3)) != 0
     np.testing.assert_allclose(gradient, weights * mask / 0.7, rtol=1e-6)
@@ -97,9 +97,7 @@ def test_wrong_arguments_are_refused(key):
         jn.dropout(key, jnp.ones(3, jnp.int32), 0.5)
     with pytest.raises(jn.JaxNodesError, match="expected a typed PRNG key"):
         jn.dropout(jax.random.PRNGKey(0), X, 0.5)
-    with pytest.raises(
-        jn.JaxNodesError, match=r"expected shared_axes of .* \(40, 50\), got \(2,\)"
-    ):
+    with pytest.raises(jn.JaxNodesError, match=r"expected shared_axes of .*, got \(2,\)"):
         jn.dropout(key, X, 0.5, shared_axes=(2,))
     with pytest.raises(jn.JaxNodesError, match=r"with space to drop channels over, got .*\(40, 50"):
         jn.channel_dropout(key, X, 0.5)
@@ -120,12 +118,13 @@ def test_layers_drop_in_training_alone(kind, key):
 
 
 def test_each_layer_of_a_network_has_a_mask_of_its_own(key):
-    net = jn.Sequential(jn.Parallel(jn.Dropout(0.5), jn.Dropout(0.5)), repeat=jn.Dropout(0.5))
-    y, _ = net.apply({}, {}, jnp.ones((1, 300)), key=key, training=True)
-    a, b = np.split(np.asarray(y[0]), 2)
-    assert abs(((a == 0) == (b == 0)).mean() - 0.5) > 0.01  # of 0, 2 and 4 most are 0
-    assert 0.65 < (y == 0).mean() < 0.85
-    assert (a != b).any()
+    x = jnp.ones((1, 1000))
+    net = jn.Parallel(jn.Dropout(0.5), jn.Dropout(0.5))
+    y, _ = net.apply({}, {}, x, key=key, training=True)
+    a, b = np.split(np.asarray(y[0]) == 0, 2)
+    assert abs((a == b).mean() - 0.5) < 0.08
+    y, _ = jn.Sequential(jn.Dropout(0.5), jn.Dropout(0.5)).apply({}, {}, x, key=key, training=True)
+    assert abs((y == 4).mean() - 0.25) < 0.07
 
 
 def test_each_step_of_repeat_has_a_mask_of_its_own(key):

@@ -1,0 +1,322 @@
+"""`ablate` against a loop of whole evaluations, one node at a time."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxnodes as jn
+from jaxnodes import JaxNodesError
+
+N = 300  # more than a tile of samples, and not a multiple of it
+
+
+def made(net, shape, classes=5, seed=0):
+    """A network with random biases, data and labels."""
+    keys = jax.random.split(jax.random.key(seed), 4)
+    x = jax.random.normal(keys[0], (N, *shape))
+    params, state = net.init(keys[1], x)
+    leaves, tree = jax.tree.flatten(params)
+    noise = jax.random.split(keys[2], len(leaves))
+    leaves = [
+        p + 0.1 * jax.random.normal(k, p.shape, p.dtype) for p, k in zip(leaves, noise, strict=True)
+    ]
+    y = jax.random.randint(keys[3], (N,), 0, classes)
+    return (tree.unflatten(leaves), state), x, y
+
+
+def loop(f, variables, x, y, metric, name, value=None):
+    """The definition: gate each node in turn, and measure everything again."""
+    site = {site.name: site for site in jn.node_sites(f, variables, x)}[name]
+    size = site.size
+
+    @jax.jit
+    def without(gate):
+        patch = gate if value is None else (gate, value)
+        return metric(jn.intervene(f)({name: patch}, variables, x), y)
+
+    whole = metric(f(variables, x), y)
+    return np.stack([whole - without(jnp.ones(size).at[i].set(0)) for i in range(size)])
+
+
+networks = {
+    "mlp": (jn.Sequential(jn.Dense(8, "relu"), jn.Dense(7, "tanh"), jn.Dense(5)), (6,)),
+    "norms": (
+        jn.Sequential(
+            jn.Dense(6, "relu"), jn.BatchNorm(), jn.Dense(7), jn.LayerNorm(), jn.Dense(5)
+        ),
+        (6,),
+    ),
+    "residual": (
+        jn.Sequential(jn.Dense(6, "elu"), jn.Residual(jn.Dense(6, "relu")), jn.Dense(5)),
+        (6,),
+    ),
+    "parallel": (
+        jn.Sequential(jn.Parallel(jn.Dense(3), jn.Dense(4, "relu")), jn.relu, jn.Dense(5)),
+        (6,),
+    ),
+    "cnn": (
+        jn.Sequential(
+            jn.Conv(4, 3, "relu"),
+            jn.BatchNorm(),
+            jn.MaxPool(2),
+            jn.Conv(6, 3, "relu", stride=2, padding="VALID"),
+            jn.Flatten(),
+            jn.Dense(7, "relu"),
+            jn.Dense(5),
+        ),
+        (8, 8, 2),
+    ),
+    "cnn-residual": (
+        jn.Sequential(
+            jn.Conv(4, 3, "relu"),
+            jn.Residual(jn.Sequential(jn.Conv(4, 3), jn.BatchNorm(), jn.relu)),
+            jn.Conv(4, 3, groups=2),
+            jn.GlobalAvgPool(),
+            jn.Dense(5),
+        ),
+        (6, 6, 2),
+    ),
+    "lstm": (jn.Sequential(jn.LSTM(5), jn.LastStep(), jn.Dense(5)), (6, 3)),
+    "attention": (
+        jn.Sequential(jn.Dense(8), jn.Attention(2), jn.LastStep(), jn.Dense(5)),
+        (4, 3),
+    ),
+    "softmax": (jn.Sequential(jn.Dense(6, "softmax"), jn.Dense(5)), (6,)),
+}
+
+
+@pytest.mark.parametrize("name", networks)
+def test_equals_a_loop_of_whole_evaluations(name, x64):
+    """In float64, to rounding, for every node of every site."""
+    net, shape = networks[name]
+    variables, x, y = made(net, shape)
+    drops = jn.analysis.ablate(net.predict, variables, x, y, metric=jn.cross_entropy)
+    assert list(drops) == [site.name for site in jn.node_sites(net.predict, variables, x)]
+    for site, found in drops.items():
+        expected = loop(net.predict, variables, x, y, jn.cross_entropy, site)
+        np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-12, err_msg=site)
+
+
+def test_accuracy_in_float32_differs_only_where_scores_tie():
+    net, shape = networks["mlp"]
+    variables, x, y = made(net, shape)
+    drops = jn.analysis.ablate(net.predict, variables, x, y, metric=jn.accuracy)
+    logits = np.sort(net.predict(variables, x), axis=1)
+    ties = np.sum(logits[:, -1] - logits[:, -2] < 1e-5)
+    for site, found in drops.items():
+        expected = loop(net.predict, variables, x, y, jn.accuracy, site)
+        assert np.abs(np.asarray(found) - expected).max() <= (ties + 1e-3) / N
+
+
+def test_steps_of_a_stack_are_different_nodes(x64):
+    net = jn.Sequential(jn.Dense(4), jn.Repeat(jn.Residual(jn.Dense(4, "relu")), 3), jn.Dense(5))
+    variables, x, y = made(net, (6,))
+    drops = jn.analysis.ablate(net.predict, variables, x, y, metric=jn.cross_entropy)
+    found = drops["repeat1/residual1/dense1"]
+    assert found.shape == (3, 4)
+    whole = jn.cross_entropy(net.predict(variables, x), y)
+    for step in range(3):
+        for i in range(4):
+            gate = jnp.ones((3, 4)).at[step, i].set(0)
+            patch = {"repeat1/residual1/dense1": gate}
+            without = jn.cross_entropy(jn.intervene(net.predict)(patch, variables, x), y)
+            np.testing.assert_allclose(found[step, i], whole - without, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["mlp", "cnn", "lstm"])
+def test_mean_replacement(name, x64):
+    net, shape = networks[name]
+    variables, x, y = made(net, shape)
+    drops = jn.analysis.ablate(net.predict, variables, x, y, metric=jn.cross_entropy, value="mean")
+    _, records = jn.record(net.predict)(variables, x)
+    for site, found in drops.items():
+        mean = np.mean(records[site], axis=tuple(range(records[site].ndim - 1)))
+        expected = loop(net.predict, variables, x, y, jn.cross_entropy, site, jnp.asarray(mean))
+        np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-12, err_msg=site)
+
+
+def test_given_values_and_their_checks(x64):
+    net, shape = networks["mlp"]
+    variables, x, y = made(net, shape)
+    options = {"metric": jn.cross_entropy, "nodes": ["dense1"]}
+    value = jnp.linspace(-1, 1, 8)
+    drops = jn.analysis.ablate(net.predict, variables, x, y, value={"dense1": value}, **options)
+    expected = loop(net.predict, variables, x, y, jn.cross_entropy, "dense1", value)
+    np.testing.assert_allclose(drops["dense1"], expected, rtol=1e-9, atol=1e-12)
+    with pytest.raises(JaxNodesError, match="broadcasts to"):
+        jn.analysis.ablate(net.predict, variables, x, y, value={"dense1": value[:3]}, **options)
+    with pytest.raises(JaxNodesError, match=r"a value for each site, got none for \['dense1'\]"):
+        jn.analysis.ablate(net.predict, variables, x, y, value={"dense2": 0.0}, **options)
+
+
+def test_resampling_takes_whole_values_of_other_samples(x64):
+    """Averaged over keys it is what each sample's node being any other sample's gives."""
+    net = jn.Sequential(jn.Dense(3, "relu"), jn.Dense(2))
+    variables, x, y = made(net, (4,), classes=2)
+    x, y = x[:5], y[:5]
+
+    def squares(out, y):
+        return jnp.mean(jnp.sum(out**2, axis=1))
+
+    def drops(seed):
+        return jn.analysis.ablate(
+            net.predict, variables, x, y, metric=squares, value="resample", key=jax.random.key(seed)
+        )["dense1"]
+
+    found = np.mean([drops(seed) for seed in range(150)], axis=0)
+    _, records = jn.record(net.predict)(variables, x)
+    h, w = np.asarray(records["dense1"]), variables[0]["dense2"]
+    whole = np.mean(np.sum((h @ w["w"] + w["b"]) ** 2, axis=1))
+    for node in range(3):
+        values = []
+        for i in range(5):
+            for j in set(range(5)) - {i}:
+                changed = h[i].copy()
+                changed[node] = h[j, node]
+                values.append(np.sum((changed @ w["w"] + w["b"]) ** 2))
+        np.testing.assert_allclose(found[node], whole - np.mean(values), atol=0.15)
+    np.testing.assert_array_equal(drops(3), drops(3))
+    with pytest.raises(JaxNodesError, match="key=jax.random.key"):
+        jn.analysis.ablate(net.predict, variables, x, y, metric=squares, value="resample")
+
+
+@pytest.mark.parametrize("name", ["mlp", "cnn", "residual"])
+def test_bias_replacement_is_zeroing_the_incoming_weights(name, x64):
+    """The guide's procedure: the column of weights set to zero, the bias left."""
+    net, shape = networks[name]
+    variables, x, y = made(net, shape)
+    drops = jn.analysis.ablate(net.predict, variables, x, y, metric=jn.cross_entropy, value="bias")
+    whole = jn.cross_entropy(net.predict(variables, x), y)
+    for site, found in drops.items():
+        path = site.split("/")
+        for i in range(len(found)):
+
+            def zeroed(keys, leaf, i=i, path=path):
+                names = [k.key for k in keys]
+                return leaf.at[..., i].set(0) if names == [*path, "w"] else leaf
+
+            params = jax.tree_util.tree_map_with_path(zeroed, variables[0])
+            without = jn.cross_entropy(net.predict((params, variables[1]), x), y)
+            np.testing.assert_allclose(found[i], whole - without, rtol=1e-9, atol=1e-12)
+
+
+def test_bias_replacement_equals_the_guides_torch_loop():
+    """The same weights in torch: zero each node's incoming weights, measure the accuracy."""
+    torch = pytest.importorskip("torch")
+    net, shape = networks["mlp"]
+    variables, x, y = made(net, shape)
+    drops = jn.analysis.ablate(net.predict, variables, x, y, metric=jn.accuracy, value="bias")
+    layers = []
+    for name, act in (("dense1", torch.nn.ReLU), ("dense2", torch.nn.Tanh), ("dense3", None)):
+        w, b = (np.array(variables[0][name][k]) for k in ("w", "b"))
+        layer = torch.nn.Linear(*w.shape)
+        layer.weight.data, layer.bias.data = torch.from_numpy(w.T.copy()), torch.from_numpy(b)
+        layers += [layer] if act is None else [layer, act()]
+    model = torch.nn.Sequential(*layers)
+    inputs, labels = torch.from_numpy(np.array(x)), torch.from_numpy(np.array(y)).long()
+
+    def accuracy():
+        with torch.no_grad():
+            return (model(inputs).argmax(1) == labels).float().mean().item()
+
+    whole = accuracy()
+    linears = [layer for layer in model if isinstance(layer, torch.nn.Linear)]
+    for layer, found in zip(linears, drops.values(), strict=True):
+        for i in range(len(found)):
+            kept = layer.weight.data[i].clone()
+            layer.weight.data[i] = 0
+            assert abs(float(found[i]) - (whole - accuracy())) < 1.5 / N  # at most one tie
+            layer.weight.data[i] = kept
+
+
+def test_bias_replacement_is_refused_where_nodes_mix():
+    net, shape = networks["softmax"]
+    variables, x, y = made(net, shape)
+    options = {"metric": jn.cross_entropy, "value": "bias"}
+    with pytest.raises(JaxNodesError, match="mixes its nodes"):
+        jn.analysis.ablate(net.predict, variables, x, y, nodes=["dense1"], **options)
+    net, shape = networks["lstm"]
+    variables, x, y = made(net, shape)
+    with pytest.raises(JaxNodesError, match="outside of loops"):
+        jn.analysis.ablate(net.predict, variables, x, y, nodes=["lstm1"], **options)
+
+
+def test_a_metric_of_one_value_a_class_gives_one_importance_a_class():
+    net, shape = networks["mlp"]
+    variables, x, y = made(net, shape)
+
+    def recall(logits, y):
+        hit = (jnp.argmax(logits, 1) == y).astype(jnp.float32)
+        one_hot = jax.nn.one_hot(y, 5)
+        return hit @ one_hot / one_hot.sum(0)
+
+    drops = jn.analysis.ablate(net.predict, variables, x, y, metric=recall)
+    assert drops["dense1"].shape == (8, 5)
+    expected = loop(net.predict, variables, x, y, recall, "dense1")
+    np.testing.assert_allclose(drops["dense1"], expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("memory", [2**20, 2**24])
+def test_memory_bounds_the_work_and_changes_no_number(memory, x64):
+    net, shape = networks["mlp"]
+    variables, x, y = made(net, shape)
+    options = {"metric": jn.cross_entropy, "memory": memory}
+    found = jn.analysis.ablate(net.predict, variables, x, y, **options)
+    whole = jn.analysis.ablate(net.predict, variables, x, y, metric=jn.cross_entropy)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-12), found, whole)
+
+
+def test_a_jitted_function_and_one_of_plain_jax(x64):
+    """Nodes inside nested calls, and a function that is no network of ours."""
+    w = jax.random.normal(jax.random.key(1), (6, 4))
+    x = jax.random.normal(jax.random.key(2), (N, 6))
+
+    @jax.jit
+    def inner(w, x):
+        return jn.node(jax.nn.gelu(x @ w), "hidden")
+
+    def f(w, x):
+        return jnp.sum(inner(w, x) ** 2, axis=1)
+
+    def mean(out, y):
+        return jnp.mean(out)
+
+    drops = jn.analysis.ablate(jax.jit(f), w, x, None, metric=mean)
+    np.testing.assert_allclose(
+        drops["hidden"], np.mean(np.asarray(jax.nn.gelu(x @ w)) ** 2, axis=0), rtol=1e-9
+    )
+
+
+def test_wrong_uses_are_one_sentence():
+    net, shape = networks["mlp"]
+    variables, x, y = made(net, shape)
+    options = {"metric": jn.cross_entropy}
+    with pytest.raises(JaxNodesError, match=r"got 'dense9'; did you mean"):
+        jn.analysis.ablate(net.predict, variables, x, y, nodes=["dense9"], **options)
+    with pytest.raises(JaxNodesError, match="names nodes, got none"):
+        jn.analysis.ablate(lambda v, x: x, variables, x, y, **options)
+    with pytest.raises(JaxNodesError, match="one entry a sample"):
+        jn.analysis.ablate(
+            lambda v, x: jn.node(net.predict(v, x)).mean(), variables, x, y, **options
+        )
+    with pytest.raises(JaxNodesError, match="memory of at least"):
+        jn.analysis.ablate(net.predict, variables, x, y, memory=1000, **options)
+    with pytest.raises(JaxNodesError, match="'zero', 'mean', 'resample', 'bias'"):
+        jn.analysis.ablate(net.predict, variables, x, y, value="median", **options)
+    with pytest.raises(JaxNodesError, match="labels from 0 to 4"):
+        jn.analysis.ablate(net.predict, variables, x, y + 1, **options)
+
+
+def test_training_mode_is_refused():
+    _, x, y = made(*networks["mlp"])
+    dropping = jn.Sequential(jn.Dense(5), jn.Dropout(0.5))
+    norming = jn.Sequential(jn.Dense(5), jn.BatchNorm())
+
+    def training(net):
+        return lambda v, x: net.apply(*v, x, key=jax.random.key(0), training=True)[0]
+
+    for net, problem in ((dropping, "draws random numbers"), (norming, "the rest of the batch")):
+        variables = net.init(jax.random.key(0), x)
+        with pytest.raises(JaxNodesError, match=problem):
+            jn.analysis.ablate(training(net), variables, x, y, metric=jn.cross_entropy)
