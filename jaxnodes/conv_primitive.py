@@ -67,7 +67,8 @@ def convolve_transpose(y: jax.Array, w: jax.Array, geometry: Geometry) -> jax.Ar
 def _product_y(x, w, geo: Geometry):
     if _is_depthwise(x, geo):
         taps = _wide(w).reshape(-1, geo.groups, w.shape[-1] // geo.groups)
-        y = sum(view * tap for view, tap in zip(_views(_wide(x), geo), taps, strict=True))
+        views = _views(_wide(x), geo)
+        y = functools.reduce(jnp.add, map(jnp.multiply, views, taps))
     else:
         y = _by_group("mgi,igf->mgf", _patches(x, geo), _kernel(w, geo))
     return y.reshape(_shape((x, w), "y", geo)).astype(x.dtype)
@@ -106,7 +107,7 @@ def _by_group(equation: str, a, b):
 
 def _wide(x):
     """Half precision is summed in single precision, as it is within matrix products."""
-    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    return x.astype(np.promote_types(x.dtype, np.float32))
 
 
 def _kernel(w, geo: Geometry):
@@ -146,9 +147,7 @@ def _scatter_patches(patches, geo: Geometry):
             for low, high, size, stride in zip(start, limit, padded, geo.strides, strict=True)
         ]
         total += lax.pad(view, zero, ((0, 0, 0), *edges, (0, 0, 0), (0, 0, 0)))
-    inner = [
-        slice(low, low + size) for size, (low, _) in zip(geo.inputs, geo.padding, strict=True)
-    ]
+    inner = [slice(low, low + size) for size, (low, _) in zip(geo.inputs, geo.padding, strict=True)]
     total = total[:, *inner]
     return total.reshape(*total.shape[:-2], total.shape[-2] * total.shape[-1])
 

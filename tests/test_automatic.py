@@ -266,21 +266,6 @@ def test_inside_jit_scan_remat_cond_and_custom_gradients():
         close(jax.grad(gated)(X), np.full_like(X, 3.5))
 
 
-def test_data_reaches_through_loops_and_branches():
-    def f(w, n, x):
-        start = jnp.zeros((2, 4))
-        carry, _ = jax.lax.scan(lambda c, _: (c + x.sum(), None), start, None, length=2)
-        by_count = jax.lax.while_loop(lambda c: c[0, 0] < n, lambda c: c + 1, start)
-        by_branch = jax.lax.cond(n > 1, lambda: start, lambda: start + 1)
-        return [a @ w for a in (start, carry, by_count, by_branch)]
-
-    assert [site.name for site in node_sites(f, W1, 3, X, auto=True)] == [
-        "dense1",
-        "dense2",
-        "dense3",
-    ]
-
-
 def test_intervening_keeps_the_rules_of_activations():
     relu = lambda w, x: jax.nn.relu(x @ w).sum()  # noqa: E731
     zero = np.zeros((1, 4), np.float32)

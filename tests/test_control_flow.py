@@ -6,7 +6,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.sharding import NamedSharding, PartitionSpec
 from jax.test_util import check_grads
 
 from jaxnodes.errors import JaxNodesError
@@ -228,88 +227,6 @@ def test_remat_computes_its_nodes_again_on_the_way_back():
         intervene(jax.grad(loss))({"net/h": GATE}, X)
 
 
-@jax.custom_vjp
-def straight_through(x):
-    return node(jnp.round(node(2 * x, "in")), "out")
-
-
-straight_through.defvjp(lambda x: (jnp.round(2 * x), None), lambda _, g: (7 * g,))
-
-
-@jax.custom_jvp
-def odd(x):
-    return node(jnp.round(node(2 * x, "in")), "out")
-
-
-odd.defjvp(lambda primals, tangents: (odd(*primals), 7 * tangents[0]))
-
-
-@pytest.mark.parametrize("f", [straight_through, odd], ids=["vjp", "jvp"])
-def test_recording_leaves_custom_gradients_alone(f):
-    def loss(x):
-        return (f(x) * jnp.arange(1.0, 4.0)).sum()
-
-    def recorded(x):
-        return record(loss)(x)[0]
-
-    y, nodes = record(f)(X)
-    np.testing.assert_array_equal(nodes["in"], 2 * X)
-    np.testing.assert_array_equal(nodes["out"], np.round(2 * X))
-    np.testing.assert_array_equal(y, np.round(2 * X))
-    expected = np.tile(np.float32([7.0, 14.0, 21.0]), (2, 1))
-    for gradient in (
-        jax.grad(recorded),
-        jax.jit(jax.grad(recorded)),
-        jax.grad(jax.jit(recorded)),
-        jax.grad(jax.checkpoint(recorded)),
-        jax.grad(lambda x: record(record(loss))(x)[0][0]),
-        jax.grad(lambda x: record(jax.jit(loss))(x)[0]),
-        jax.grad(lambda x: record(jax.checkpoint(loss))(x)[0]),
-        jax.grad(lambda x: jax.vmap(record(loss))(x)[0].sum()),
-        jax.grad(lambda x: record(jax.vmap(loss))(x)[0].sum()),
-        jax.grad(lambda x: jax.lax.map(recorded, x).sum()),
-        jax.grad(lambda x: record(lambda x: jax.lax.map(loss, x).sum())(x)[0]),
-        lambda x: record(jax.grad(loss))(x)[0],
-        lambda x: record(jax.grad(recorded))(x)[0],
-    ):
-        np.testing.assert_array_equal(gradient(X), expected)
-
-
-@pytest.mark.parametrize("f", [straight_through, odd], ids=["vjp", "jvp"])
-def test_records_and_patched_outputs_are_differentiated_as_they_stand(f):
-    of_record = jax.grad(lambda x: record(f)(x)[1]["in"].sum())
-    np.testing.assert_array_equal(of_record(X), np.full_like(X, 2))
-    both = jax.grad(lambda x: record(f)(x)[0].sum() + record(f)(x)[1]["in"].sum())
-    np.testing.assert_array_equal(both(X), np.full_like(X, 9))
-    np.testing.assert_array_equal(intervene(f)({"in": GATE}, X), np.round(2 * X * GATE))
-    patched = jax.grad(lambda x: intervene(f)({"out": (GATE, x)}, x).sum())
-    np.testing.assert_array_equal(patched(X), np.tile(1 - GATE, (2, 1)))  # round has none
-    y, nodes = intervene(record(f))({"in": GATE}, X)
-    np.testing.assert_array_equal(nodes["out"], np.round(2 * X * GATE))
-    np.testing.assert_array_equal(y, nodes["out"])
-
-
-def test_a_custom_rule_cannot_hide_that_it_is_too_late():
-    for late in (jax.grad(lambda x: odd(x).sum()), lambda x: jax.jvp(odd, (x,), (x,))):
-        with pytest.raises(JaxNodesError, match="to be intervened on before differentiation"):
-            intervene(late)({"in": GATE}, X)
-
-
-def test_custom_gradients_with_integer_operands():
-    @jax.custom_vjp
-    def take(x, i):
-        return node(x[i], "h")
-
-    take.defvjp(lambda x, i: (x[i], x), lambda x, g: (jnp.zeros_like(x).at[0].set(5.0), None))
-
-    def f(x):
-        return take(x, jnp.array([1, 0])).sum()
-
-    np.testing.assert_array_equal(jax.grad(lambda x: record(f)(x)[0])(X), jax.grad(f)(X))
-    both = jax.grad(lambda x: record(f)(x)[0] + record(f)(x)[1]["h"].sum())(X)
-    np.testing.assert_array_equal(both, [[6, 6, 6], [1, 1, 1]])
-
-
 def test_what_cannot_be_taken_apart_is_named():
     @jax.custom_batching.custom_vmap
     def opaque(x):
@@ -325,45 +242,3 @@ def test_what_cannot_be_taken_apart_is_named():
             action()
     np.testing.assert_array_equal(intervene(f)({"after": GATE}, X), 2 * X * GATE)
     np.testing.assert_array_equal(record(f, only=["after"])(X)[1]["after"], 2 * X)
-
-
-@pytest.fixture(scope="module")
-def mesh():
-    assert jax.device_count() == 8
-    return jax.make_mesh((8,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
-
-
-@pytest.mark.parametrize("check_vma", [True, False])
-def test_shard_map(mesh, check_vma):
-    every, rows = PartitionSpec(), PartitionSpec("data")
-    mapped = functools.partial(
-        jax.shard_map, mesh=mesh, in_specs=(every, rows), out_specs=rows, check_vma=check_vma
-    )
-    x = np.linspace(-1, 1, 48, dtype=np.float32).reshape(16, 3)
-
-    def inner(w, x):
-        return node(jnp.tanh(x @ node(w, "w")), "h") * 2
-
-    h = np.tanh(x @ W)
-    f = mapped(inner)
-    for run in (intervene(f), jax.jit(intervene(f))):
-        np.testing.assert_allclose(run({"h": GATE}, W, x), 2 * h * GATE, rtol=1e-5)
-    np.testing.assert_allclose(intervene(f)({"h": jnp.square}, W, x), 2 * h**2, rtol=1e-5)
-    y = intervene(f)({"h": (GATE, np.float32([1, 2, 3]))}, W, x)
-    np.testing.assert_allclose(y, 2 * (h * GATE + (1 - GATE) * [1, 2, 3]), rtol=1e-5)
-    by_gate = jax.grad(lambda gate: intervene(f)({"h": gate}, W, x).sum())(GATE)
-    np.testing.assert_allclose(by_gate, 2 * h.sum(0), rtol=1e-4)
-    with pytest.raises(JaxNodesError, match="differs between the devices of a shard_map, .*out_sp"):
-        record(f, only=["h"])(W, x)
-    y, nodes = mapped(record(inner, only=["h"]))(W, x)
-    np.testing.assert_allclose(nodes["h"], h, rtol=1e-5)
-    if check_vma:  # what is the same on all devices needs no out_specs
-        np.testing.assert_array_equal(record(f, only=["w"])(W, x)[1]["w"], W)
-
-
-def test_shardings_of_a_nested_jit_are_kept(mesh):
-    rows = NamedSharding(mesh, PartitionSpec("data"))
-    f = jax.jit(lambda x: node(jnp.sin(x), "h"), in_shardings=rows, out_shardings=rows)
-    y, nodes = record(f)(np.ones((16, 3), np.float32))
-    assert y.sharding.is_equivalent_to(rows, 2)
-    assert nodes["h"].sharding.is_equivalent_to(rows, 2)

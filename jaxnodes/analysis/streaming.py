@@ -200,8 +200,7 @@ def _of_site(nodes: Nodes, options: _Options, limits, value, fill, labels, edges
     squares = jnp.sum(off**2, axis=(0, 1), where=fill)
     squares -= jnp.sum(off, axis=(0, 1), where=fill) ** 2 / n
     largest = jnp.max(h, axis=1, where=fill, initial=-jnp.inf)  # (samples, *shape)
-    of_samples = jnp.mean(h, axis=1, where=fill)
-    of_samples = jnp.where(fill[:, 0], of_samples, 0)
+    of_samples = jnp.where(fill[:, 0], jnp.mean(h, axis=1), 0)
     hot = (labels[:, None] == jnp.arange(options.classes)).astype(h.dtype)
     top_values, top_rows = jax.lax.top_k(
         jnp.moveaxis(largest, 0, -1), min(options.top_k, len(largest))
@@ -276,7 +275,7 @@ class _Stream:
         for start in tracked(range(0, n, tile), progress, "measuring"):
             places = np.arange(start, start + tile)
             rows, fill = np.minimum(places, n - 1), places < n
-            here = np.where(fill, labels[rows], -1)
+            here = np.where(fill, labels[rows], -1).astype(np.int32)
             self._add([leaf[rows] for leaf in leaves], fill, here)
 
     def _add(self, tile, fill, labels) -> None:
@@ -315,8 +314,6 @@ class _Sums:
     def add(self, t: _Tile, samples: int, n: int, before: int, top_k: int) -> None:
         """Adds a tile of `samples` samples, with `n` values of each node."""
         mean, top = t.mean.astype(np.float64), t.top_rows.astype(np.int64) + before
-        counted = np.isfinite(t.top_values) | (t.top_rows < samples)
-        top_values = np.where(counted, t.top_values, -np.inf)
         if not self.n:
             self.mean, self.squares = mean, t.squares.astype(np.float64)
             self.minimum, self.maximum = t.minimum, t.maximum
@@ -324,7 +321,7 @@ class _Sums:
             self.active, self.near = t.active.astype(np.int64), t.near_limit.astype(np.int64)
             self.counts = t.counts.astype(np.int64)
             self.class_sums = t.class_sums.astype(np.float64)
-            self.top_values, self.top_samples = top_values, top
+            self.top_values, self.top_samples = t.top_values, top
         else:
             total, off = self.n + n, mean - self.mean
             self.mean = self.mean + off * (n / total)
@@ -335,7 +332,7 @@ class _Sums:
             self.active, self.near = self.active + t.active, self.near + t.near_limit
             self.counts = self.counts + t.counts
             self.class_sums = self.class_sums + t.class_sums
-            self._keep_top(top_values, top)
+            self._keep_top(t.top_values, top)
         self.n += n
         best = min(top_k, before + samples)
         self.top_values = self.top_values[..., :best]
@@ -344,7 +341,8 @@ class _Sums:
     def _keep_top(self, values, samples) -> None:
         values = np.concatenate([self.top_values, values], axis=-1)
         samples = np.concatenate([self.top_samples, samples], axis=-1)
-        order = np.argsort(-values, axis=-1, kind="stable")
+        high = np.where(np.isnan(values), np.inf, values)  # NaN first, as on the device
+        order = np.argsort(-high, axis=-1, kind="stable")
         self.top_values = np.take_along_axis(values, order, -1)
         self.top_samples = np.take_along_axis(samples, order, -1)
 

@@ -23,7 +23,7 @@ def keep_compiled_programs() -> Path | None:
     one that JAXNODES_COMPILE_CACHE names, by default one below the user's cache; where that
     can't be written to, or is said to be "off", nothing is kept.
     """
-    chosen = jax.config.jax_compilation_cache_dir
+    chosen = getattr(jax.config, "jax_compilation_cache_dir", None)
     if chosen:
         return Path(chosen)
     setting = os.environ.get("JAXNODES_COMPILE_CACHE", "")
@@ -82,7 +82,7 @@ def run_doctor(options: Doctor) -> int:
         "devices": devices(),
         "versions": versions(),
         "memory_gib": _memory(),
-        "x64": bool(jax.config.jax_enable_x64),
+        "x64": jax.dtypes.canonicalize_dtype("float64") == "float64",
         "compile_cache": None if cache is None else str(cache),
         "matmul": {"works": fine, "largest_error": error, "seconds": seconds},
     }

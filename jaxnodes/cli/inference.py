@@ -97,7 +97,7 @@ def as_csv(table: dict[str, np.ndarray]) -> str:
 
 def as_npz(values: np.ndarray, task: Task) -> bytes:
     """The predictions as arrays: labels, probabilities and the classes' names, or quantities."""
-    arrays = {"prediction": values}
+    arrays: dict[str, Any] = {"prediction": values}
     if task.class_names:
         arrays = {
             "label": values.argmax(axis=1).astype(np.int32),

@@ -77,7 +77,9 @@ class Train(ModelOptions):
     """Whether the rate falls to zero along a cosine or stays."""
     batch_size: int = 32
     """Samples a step."""
-    epochs: int = 60
+    epochs: Annotated[
+        int | None, arg(metavar="INT", help_behavior_hint="(default: 100, of cnn 30)")
+    ] = None
     """How often all training samples are met."""
     early_stopping: Annotated[
         int | None, arg(metavar="INT", help_behavior_hint="(default: run all epochs)")

@@ -159,5 +159,5 @@ def _fingerprint(part: Dataset) -> str:
     digest = hashlib.sha256()
     for array in (part.x, part.y):
         digest.update(f"{array.dtype} {array.shape}".encode())
-        digest.update(np.ascontiguousarray(array))
+        digest.update(array.tobytes())
     return digest.hexdigest()

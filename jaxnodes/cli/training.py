@@ -45,6 +45,10 @@ class Run:
     interrupted: bool = False
     seconds: float = 0.0
 
+    @property
+    def epochs(self) -> int:
+        return epochs_of(self.options)
+
     def hook(self, report: EpochReport) -> None:
         """Holds on to each epoch, so that Ctrl-C can keep it."""
         names = ["loss", *self.task.metrics]
@@ -55,7 +59,7 @@ class Run:
         self.rows.append(row)
         self.variables, self.kept, self.seconds = report.variables, report.epoch, report.seconds
         if not (self.options.quiet or self.options.json):
-            print(epoch_line(row, self.options.epochs), flush=True)
+            print(epoch_line(row, self.epochs), flush=True)
 
 
 def run_training(options: Train) -> int:
@@ -85,7 +89,7 @@ def run_training(options: Train) -> int:
 
 def prepare(options: Train) -> Run:
     """Checks the options, loads the data and describes the network."""
-    check_count(options.epochs, "epochs", "--epochs")
+    check_count(epochs_of(options), "epochs", "--epochs")
     check_count(options.batch_size, "the batch size", "--batch-size")
     check_number(options.learning_rate, "the rate", "--learning-rate", least=0)
     if options.early_stopping is not None:
@@ -126,7 +130,7 @@ def learn(run: Run) -> None:
     stopping = None
     if len(run.parts.validation.y):
         # Without a patience the epochs all run, and the best one is kept.
-        stopping = jn.EarlyStopping("val_loss", options.early_stopping or options.epochs)
+        stopping = jn.EarlyStopping("val_loss", options.early_stopping or run.epochs)
     try:
         result = jn.fit(
             run.net,
@@ -134,7 +138,7 @@ def learn(run: Run) -> None:
             key=jax.random.key(options.seed),
             loss=task.loss,
             optimizer=optimizer_of(options, len(run.parts.train.y)),
-            epochs=options.epochs,
+            epochs=run.epochs,
             batch_size=options.batch_size,
             validation=task.pair(run.parts.validation) if stopping else None,
             metrics=task.metrics,
@@ -151,6 +155,13 @@ def learn(run: Run) -> None:
         run.variables, run.kept = result.variables, int(result.best_epoch)
 
 
+def epochs_of(options: Train) -> int:
+    """The epochs asked for, or as many as the kind of network needs."""
+    if options.epochs is None:
+        return 30 if options.model == "cnn" else 100
+    return options.epochs
+
+
 def optimizer_of(options: Train, samples: int) -> Any:
     """The optimizer and its schedule."""
     import optax
@@ -158,7 +169,7 @@ def optimizer_of(options: Train, samples: int) -> Any:
     make: Callable = getattr(jn, options.optimizer)
     if options.schedule == "constant":
         return make(options.learning_rate)
-    steps = options.epochs * math.ceil(samples / options.batch_size)
+    steps = epochs_of(options) * math.ceil(samples / options.batch_size)
     return make(optax.cosine_decay_schedule(options.learning_rate, steps))
 
 
@@ -186,7 +197,7 @@ def training_config(run: Run) -> dict[str, Any]:
     elsewhere |= {"out", "overwrite", "json", "quiet"}
     options = dataclasses.asdict(run.options)
     kept = {name: value for name, value in options.items() if name not in elsewhere}
-    return {**kept, "versions": versions()}
+    return {**kept, "epochs": run.epochs, "versions": versions()}
 
 
 def conclude(run: Run, folder: Path) -> dict[str, Any]:
@@ -228,7 +239,7 @@ def report(run: Run, folder: Path, metrics: dict[str, Any]) -> None:
         print(json.dumps(folders.finite({**metrics, "folder": str(folder)})))
         return
     if run.interrupted:
-        print(f"\nstopped: kept what epoch {run.kept + 1} of {run.options.epochs} had learned")
+        print(f"\nstopped: kept what epoch {run.kept + 1} of {run.epochs} had learned")
     elif not run.options.quiet:
         print(f"\nkept epoch {run.kept + 1} of {len(run.rows)}, {run.seconds:.1f} s of training")
     print(f"test {measures_line(metrics['test'])} ({metrics['samples']['test']} samples)")

@@ -1,0 +1,91 @@
+"""Importance by size alone: of activations, and of incoming weights."""
+
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxnodes.analysis.samples import Arrays, ByName, Model, Nodes, real, take
+from jaxnodes.errors import JaxNodesError
+
+# Where a layer's arrays hold its incoming weights, and along which axis its nodes lie there.
+_WEIGHTS = {"w": -1, "kernel": -1, "w_i": -1, "w_h": -1, "w_q": -2, "w_k": -2, "w_v": -2}
+
+
+def activation(model: Model, arrays: Arrays) -> ByName:
+    """mean |h| over samples, space and steps."""
+
+    def of_tile(tile):
+        rows, fill = tile
+        _, records = model.run(arrays, take(arrays.leaves, rows), record=model.names)
+        return {
+            nodes.site.name: _sum(nodes, nodes.counted(records[nodes.site.name], fill))
+            for nodes in model.nodes
+        }
+
+    sums = jax.lax.map(of_tile, (model.rows, model.fill))
+    return {name: jnp.sum(of_tiles, axis=0) / model.n for name, of_tiles in sums.items()}
+
+
+def _sum(nodes: Nodes, value: jax.Array) -> jax.Array:
+    """Over samples, of the mean over positions."""
+    h = jnp.abs(nodes.arranged(value)).astype(real(value.dtype))
+    return jnp.sum(jnp.mean(h, axis=1), axis=0)
+
+
+def weight(model: Model, variables: Any) -> ByName:
+    """sum |w| over a node's incoming weights; of a recurrent node or a head, over all its gates
+    or projections."""
+    return {nodes.site.name: _weight(nodes, variables) for nodes in model.nodes}
+
+
+def _weight(nodes: Nodes, variables: Any) -> jax.Array:
+    name = nodes.site.name
+    path = "" if name == "node" else name.partition("#")[0]
+    held = [params for at, params in _dicts(variables, "") if at == path and _of(params)]
+    if not held:
+        raise JaxNodesError(
+            f"expected weights at {name!r} in the variables ({' or '.join(_WEIGHTS)}), got none; "
+            "name by nodes= those that have some",
+            "attribute",
+        )
+    sizes = [_size(nodes, key, w) for key, w in _of(held[0]).items()]
+    return jax.tree.reduce(jnp.add, sizes)
+
+
+def _size(nodes: Nodes, key: str, w: jax.Array) -> jax.Array:
+    layers, size = nodes.shape[:-1], nodes.site.size
+    axis = w.ndim + _WEIGHTS[key]
+    per_gate = key in ("w_i", "w_h")
+    fits = w.ndim - len(layers) >= -_WEIGHTS[key] + 1 and w.shape[: len(layers)] == layers
+    fits = fits and (w.shape[axis] % size == 0 if per_gate else w.shape[axis] == size)
+    if not fits:
+        raise JaxNodesError(
+            f"expected weights {key!r} of {nodes.shape} nodes at {nodes.site.name!r}, got shape "
+            f"{w.shape}; name the others by nodes=",
+            "attribute",
+        )
+    gates = w.shape[axis] // size
+    w = jnp.abs(jnp.moveaxis(w, axis, -1)).reshape(*layers, -1, gates, size)
+    return jnp.sum(w, axis=(-3, -2))
+
+
+def _of(params: Mapping) -> dict[str, jax.Array]:
+    arrays = {key: params[key] for key in _WEIGHTS if hasattr(params.get(key), "shape")}
+    return {key: jnp.asarray(w) for key, w in arrays.items() if math.prod(w.shape)}
+
+
+def _dicts(tree: Any, path: str) -> Iterator[tuple[str, Mapping]]:
+    """Every dict in the variables with its path; a collection such as flax's "params", and a
+    model's own name around all, count as none."""
+    if isinstance(tree, Mapping):
+        yield path, tree
+        for key, inner in tree.items():
+            yield from _dicts(inner, f"{path}/{key}" if path else str(key))
+            if not path:
+                yield from _dicts(inner, "")
+    elif isinstance(tree, tuple | list):
+        for inner in tree:
+            yield from _dicts(inner, path)
