@@ -19,6 +19,7 @@ order, and keeps forward mode and second derivatives, which a custom VJP loses.
 """
 
 import functools
+import math
 from typing import Literal, NamedTuple
 
 import jax
@@ -61,73 +62,85 @@ def convolve_transpose(y: jax.Array, w: jax.Array, geometry: Geometry) -> jax.Ar
     return _bind(y, w, "x", geometry)
 
 
-# The three sides as products: matrices made of patches, or tap by tap where depthwise.
+# The three sides as products. For each row of the kernel (its places along the last
+# axis) what it sees is one matrix: a matrix of all that the kernel sees would be no
+# faster, and take the room of x once for each place in the kernel.
 
 
 def _product_y(x, w, geo: Geometry):
-    if _is_depthwise(x, geo):
-        taps = _wide(w).reshape(-1, geo.groups, w.shape[-1] // geo.groups)
-        views = _views(_wide(x), geo)
-        y = functools.reduce(jnp.add, map(jnp.multiply, views, taps))
+    if w.shape[-2] == 1:
+        terms = map(jnp.multiply, _views(_wide(x), geo), _by_place(_wide(w), geo))
     else:
-        y = _by_group("mgi,igf->mgf", _patches(x, geo), _kernel(w, geo))
-    return y.reshape(_shape((x, w), "y", geo)).astype(x.dtype)
+        contract = functools.partial(_by_group, "mgi,igf->mgf")
+        terms = map(contract, _patches(x, geo), _kernel_rows(w, geo))
+    return functools.reduce(jnp.add, terms).reshape(_shape((x, w), "y", geo)).astype(x.dtype)
 
 
 def _product_x(y, w, geo: Geometry):
-    patches = _by_group("mgf,igf->mgi", _rows(y, geo), _kernel(w, geo))
-    return _scatter_patches(_wide(patches), geo).astype(y.dtype)
+    ct = _by_feature(y, geo)
+    patches = [_by_group("mgf,igf->mgi", ct, row) for row in _kernel_rows(w, geo)]
+    return _scatter_patches(patches, geo).astype(y.dtype)
 
 
 def _product_w(x, y, geo: Geometry):
-    rows = _rows(y, geo)
+    ct = _by_feature(y, geo)
     if _is_depthwise(x, geo):
-        views = _views(_wide(x), geo)
-        w = jnp.stack([(view.reshape(-1, geo.groups, 1) * _wide(rows)).sum(0) for view in views])
+        views = (view.reshape(-1, geo.groups, 1) for view in _views(_wide(x), geo))
+        terms = [(view * _wide(ct)).sum(0) for view in views]
     else:
-        w = _by_group("mgi,mgf->igf", _patches(x, geo), rows)
-    return w.reshape(_shape((x, y), "w", geo)).astype(x.dtype)
+        terms = [_by_group("mgi,mgf->igf", patch, ct) for patch in _patches(x, geo)]
+    return jnp.stack(terms).reshape(_shape((x, y), "w", geo)).astype(x.dtype)
 
 
 _PRODUCTS = {"y": _product_y, "x": _product_x, "w": _product_w}
 
 
 def _is_depthwise(x, geo: Geometry) -> bool:
-    """Each channel alone in its group: batched products of one row, which are very slow."""
+    """Each channel alone in its group: matrices of one row, for which products are slow."""
     return geo.groups == x.shape[-1] > 1
 
 
 def _by_group(equation: str, a, b):
-    """The contraction; with one group a plain matrix product, which XLA does faster."""
+    """The contraction; with one group a plain matrix product, which XLA does faster.
+
+    Like `_wide`, it leaves half precision's sums in single precision, to be summed further.
+    """
+    dtype = jnp.promote_types(a.dtype, jnp.float32)
     if a.shape[1] == 1:
-        out = jnp.einsum(equation.replace("g", ""), a[:, 0], b[:, 0])
-        return out[:, None]
-    return jnp.einsum(equation, a, b)
+        plain = equation.replace("g", "")
+        return jnp.einsum(plain, a[:, 0], b[:, 0], preferred_element_type=dtype)[:, None]
+    return jnp.einsum(equation, a, b, preferred_element_type=dtype)
 
 
 def _wide(x):
-    """Half precision is summed in single precision, as it is within matrix products."""
-    return x.astype(np.promote_types(x.dtype, np.float32))
+    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
 
-def _kernel(w, geo: Geometry):
-    """(*kernel, C / groups, F) -> (K C / groups, groups, F / groups)."""
-    return w.reshape(-1, geo.groups, w.shape[-1] // geo.groups)
-
-
-def _rows(y, geo: Geometry):
+def _by_feature(y, geo: Geometry):
     """(N, *outputs, F) -> (rows, groups, F / groups)."""
     return y.reshape(-1, geo.groups, y.shape[-1] // geo.groups)
 
 
+def _by_place(w, geo: Geometry):
+    """(*kernel, C / groups, F) -> (places C / groups, groups, F / groups)."""
+    return w.reshape(-1, geo.groups, w.shape[-1] // geo.groups)
+
+
+def _kernel_rows(w, geo: Geometry):
+    """What multiplies each of `_patches`: (k C / groups, groups, F / groups)."""
+    return jnp.split(_by_place(w, geo), math.prod(geo.kernel[:-1]))
+
+
 def _patches(x, geo: Geometry):
-    """(N, *inputs, C) -> (rows, groups, K C / groups): what each output sees of each group."""
-    patches = jnp.concatenate(list(_views(x, geo)), axis=-1)
-    return patches.reshape(-1, geo.groups, patches.shape[-1])
+    """For each row of the kernel what it sees: (rows, groups, k C / groups)."""
+    views = list(_views(x, geo))
+    for i in range(0, len(views), geo.kernel[-1]):
+        patch = jnp.concatenate(views[i : i + geo.kernel[-1]], axis=-1)
+        yield patch.reshape(-1, geo.groups, patch.shape[-1])
 
 
 def _views(x, geo: Geometry):
-    """For each place in the kernel what it sees of x: (N, *outputs, groups, C / groups)."""
+    """For each place in the kernel what it sees: (N, *outputs, groups, C / groups)."""
     x = jnp.pad(x, ((0, 0), *geo.padding, (0, 0)))
     x = x.reshape(*x.shape[:-1], geo.groups, x.shape[-1] // geo.groups)
     for start, limit in _offsets(geo):
@@ -137,19 +150,18 @@ def _views(x, geo: Geometry):
 
 def _scatter_patches(patches, geo: Geometry):
     """The transpose of `_patches`: each view added back where it was taken from."""
-    offsets = list(_offsets(geo))
-    views = patches.reshape(-1, *geo.outputs, geo.groups, patches.shape[-1])
     padded = [size + low + high for size, (low, high) in zip(geo.inputs, geo.padding, strict=True)]
-    zero = total = jnp.zeros((), patches.dtype)
-    for view, (start, limit) in zip(jnp.split(views, len(offsets), -1), offsets, strict=True):
+    views = [view for patch in patches for view in jnp.split(patch, geo.kernel[-1], axis=-1)]
+    zero = total = jnp.zeros((), views[0].dtype)
+    for view, (start, limit) in zip(views, _offsets(geo), strict=True):
         edges = [
             (low, size - high, stride - 1)
             for low, high, size, stride in zip(start, limit, padded, geo.strides, strict=True)
         ]
-        total += lax.pad(view, zero, ((0, 0, 0), *edges, (0, 0, 0), (0, 0, 0)))
+        view = view.reshape(-1, *geo.outputs, view.shape[-2] * view.shape[-1])
+        total += lax.pad(view, zero, ((0, 0, 0), *edges, (0, 0, 0)))
     inner = [slice(low, low + size) for size, (low, _) in zip(geo.inputs, geo.padding, strict=True)]
-    total = total[:, *inner]
-    return total.reshape(*total.shape[:-2], total.shape[-2] * total.shape[-1])
+    return total[:, *inner]
 
 
 def _offsets(geo: Geometry):
@@ -193,9 +205,9 @@ _XLA = {"y": _xla_y, "x": _xla_x, "w": _xla_w}
 
 
 def _on_cpu(a, b, *, side: Side, geometry: Geometry):
-    """XLA's convolution itself is fast in a loop too, and needs no room for patches."""
-    forms = _XLA if side == "y" and not _is_depthwise(a, geometry) else _PRODUCTS
-    return forms[side](a, b, geometry)
+    """XLA's convolution is the fastest in one and two dimensions, in a loop too."""
+    fast = side == "y" and len(geometry.kernel) < 3 and not _is_depthwise(a, geometry)
+    return (_XLA if fast else _PRODUCTS)[side](a, b, geometry)
 
 
 def _elsewhere(a, b, *, side: Side, geometry: Geometry):

@@ -10,7 +10,7 @@ import pytest
 from jaxnodes import activations
 from jaxnodes.activations import ACTIVATIONS, activation, activation_name, recommend_activation
 from jaxnodes.errors import JaxNodesError
-from jaxnodes.layers.linear import Dense
+from jaxnodes.layers.neurons import Dense
 
 
 def sigmoid(x):

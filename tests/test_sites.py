@@ -7,7 +7,7 @@ import pytest
 
 from jaxnodes.errors import JaxNodesError
 from jaxnodes.layers.combinators import Repeat, Residual, Sequential
-from jaxnodes.layers.linear import Dense
+from jaxnodes.layers.neurons import Dense
 from jaxnodes.primitive import node
 from jaxnodes.sites import Site
 from jaxnodes.transforms import intervene, node_sites, record

@@ -1,5 +1,35 @@
 """Measuring nodes: what each one does and what it is worth, for any JAX function."""
 
 from jaxnodes.analysis.ablation import ablate
+from jaxnodes.analysis.agreement import Agreement, Fidelity, fidelity, measure_fidelity
+from jaxnodes.analysis.attribution import METHODS, attribute
+from jaxnodes.analysis.flow import GradientFlow, gradient_flow
+from jaxnodes.analysis.groups import (
+    Pairs,
+    RemovalCurve,
+    ablate_pairs,
+    removal_curve,
+)
+from jaxnodes.analysis.orders import Shapley, shapley
+from jaxnodes.analysis.streaming import statistics
+from jaxnodes.analysis.tile_statistics import NodeStatistics
 
-__all__ = ["ablate"]
+__all__ = [
+    "METHODS",
+    "Agreement",
+    "Fidelity",
+    "GradientFlow",
+    "NodeStatistics",
+    "Pairs",
+    "RemovalCurve",
+    "Shapley",
+    "ablate",
+    "ablate_pairs",
+    "attribute",
+    "fidelity",
+    "gradient_flow",
+    "measure_fidelity",
+    "removal_curve",
+    "shapley",
+    "statistics",
+]

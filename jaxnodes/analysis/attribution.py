@@ -3,12 +3,13 @@
 from collections.abc import Callable, Collection
 from typing import Any
 
-import jax
+import jax.numpy as jnp
 
 from jaxnodes.analysis.gate_measures import integrated_gradients, taylor, taylor2
 from jaxnodes.analysis.gradient_measures import conductance, gradient, start_of
-from jaxnodes.analysis.samples import ByName, compiled, prepare, whole_loss
-from jaxnodes.analysis.size_measures import activation, weight
+from jaxnodes.analysis.model import ByName
+from jaxnodes.analysis.samples import compiled, prepare, whole_loss
+from jaxnodes.analysis.size_measures import average, weight
 from jaxnodes.errors import check, check_count
 
 #: All methods of `attribute`, the cheapest first.
@@ -125,15 +126,17 @@ def attribute(
     if method == "weight":
         return weight(model, variables)
     if method == "activation":
-        return compiled(activation, model)(arrays)
+        return model.ordered(compiled(average, model, jnp.abs)(arrays))
     assert loss is not None
     whole_loss(model, arrays, loss, y, where)
     if method == "taylor2":
         return taylor2(model, loss, arrays, y, memory)
     if method == "conductance":
-        moved = start_of(baseline, x, arrays.leaves)
-        return compiled(conductance, model, loss, steps)(arrays, y, moved)
-    if method == "integrated_gradients":
-        return compiled(integrated_gradients, model, loss, steps)(arrays, y)
-    measure = {"gradient": gradient, "taylor": taylor}[method]
-    return compiled(measure, model, loss)(arrays, y)
+        start = start_of(baseline, x, arrays.leaves)
+        found = compiled(conductance, model, loss, steps)(arrays, y, start)
+    elif method == "integrated_gradients":
+        found = compiled(integrated_gradients, model, loss, steps)(arrays, y)
+    else:
+        measure = {"gradient": gradient, "taylor": taylor}[method]
+        found = compiled(measure, model, loss)(arrays, y)
+    return model.ordered(found)

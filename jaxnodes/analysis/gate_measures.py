@@ -11,7 +11,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxnodes.analysis.samples import Arrays, ByName, Model, compiled
+from jaxnodes.analysis.model import Arrays, ByName, Model
+from jaxnodes.analysis.samples import compiled
 
 
 def taylor(model: Model, loss: Callable, arrays: Arrays, y: Any) -> ByName:

@@ -1,13 +1,13 @@
 """Importance by the derivatives of the loss with respect to the nodes' values."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from jaxnodes.analysis.gate_measures import unit_quadrature
-from jaxnodes.analysis.samples import Arrays, ByName, Model, real, take
+from jaxnodes.analysis.model import Arrays, ByName, Model, real, take
 from jaxnodes.errors import check, describe
 
 
@@ -31,9 +31,7 @@ def conductance(
     def of_point(point):
         a, weight = point
         here = arrays._replace(
-            leaves=[
-                begin + a.astype(w.dtype) * w for begin, w in zip(start, way, strict=True)
-            ]
+            leaves=[begin + a.astype(w.dtype) * w for begin, w in zip(start, way, strict=True)]
         )
 
         def of_tile(tile):
@@ -50,7 +48,7 @@ def conductance(
     return _total(of_point, (jnp.asarray(at), jnp.asarray(weights)))
 
 
-def start_of(baseline: Any, x: Any, leaves: list[jax.Array]) -> list[jax.Array]:
+def start_of(baseline: Any, x: Any, leaves: Sequence[jax.Array]) -> list[jax.Array]:
     """Where the path of conductance begins, an array for each leaf of the data."""
     where = "attribute"
     check(

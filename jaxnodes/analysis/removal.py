@@ -13,17 +13,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxnodes.analysis.samples import (
-    Arrays,
-    ByName,
-    Model,
-    compiled,
-    prepare,
-    real,
-    take,
-    tracked,
-    whole_outputs,
-)
+from jaxnodes.analysis.model import Arrays, ByName, Model
+from jaxnodes.analysis.samples import compiled, prepare, tracked, whole_outputs
+from jaxnodes.analysis.size_measures import average
 from jaxnodes.errors import JaxNodesError, check
 
 #: A node: the name of its site, and its index there; in a stack of layers (layer, index).
@@ -35,7 +27,7 @@ class Removal:
 
     Args:
       f, variables, x, y, metric: as for `ablate`.
-      nodes, auto, batch_size: as for `prepare`.
+      nodes, exact, auto, batch_size: as for `prepare`.
       value: what takes the place of a removed node's value: `"zero"`, `"mean"`, or a
         dict by name of arrays that broadcast to the nodes' shape.
       memory: bytes that measuring may take at a time, about.
@@ -56,6 +48,7 @@ class Removal:
         memory: int,
         auto: bool,
         where: str,
+        exact: bool = False,
     ):
         check(callable(metric), f"expected metric(outputs, y), got {type(metric).__name__}", where)
         fine = isinstance(memory, int) and memory >= 2**20
@@ -68,6 +61,7 @@ class Removal:
             auto=auto,
             batch_size=batch_size,
             where=where,
+            exact=exact,
             each=isinstance(value, str) and value == "mean",
             gated=True,
         )
@@ -109,9 +103,8 @@ class Removal:
         """
         chunk = min(self._chunk, count)
         measure = compiled(_measure, self.model, self.metric)
-        parts = [np.zeros((0, *self.whole.shape), self.whole.dtype)]
-        starts = range(0, count, max(1, chunk))
-        for start in tracked(starts, progress, self.where):
+        parts: list[Any] = []
+        for start in tracked(range(0, count, chunk), progress, self.where):
             # The last ones are filled up, so that every part has one shape.
             choices = np.minimum(np.arange(start, start + chunk), count - 1)
             found = measure(self.arrays, self.y, kept(choices), self.values)
@@ -136,7 +129,7 @@ def _values(model: Model, arrays: Arrays, value: Any, where: str) -> dict[str, j
     if isinstance(value, str) and value == "zero":
         return {}
     if isinstance(value, str) and value == "mean":
-        return compiled(_means, model)(arrays)
+        return compiled(average, model, _itself)(arrays)
     if not isinstance(value, Mapping):
         raise JaxNodesError(
             f"expected value 'zero', 'mean' or a dict of arrays by name, got {value!r}", where
@@ -160,24 +153,5 @@ def _values(model: Model, arrays: Arrays, value: Any, where: str) -> dict[str, j
     return given
 
 
-def _means(model: Model, arrays: Arrays) -> ByName:
-    """Every node's mean over samples, space and steps."""
-
-    def of_tile(tile):
-        rows, fill = tile
-        _, records = model.run(arrays, take(arrays.leaves, rows), record=model.names)
-        return {
-            nodes.site.name: jnp.sum(
-                jnp.mean(
-                    nodes.arranged(nodes.counted(records[nodes.site.name], fill)).astype(
-                        real(nodes.site.dtype)
-                    ),
-                    axis=1,
-                ),
-                axis=0,
-            )
-            for nodes in model.nodes
-        }
-
-    sums = jax.lax.map(of_tile, (model.rows, model.fill))
-    return {name: jnp.sum(of_tiles, axis=0) / model.n for name, of_tiles in sums.items()}
+def _itself(h: jax.Array) -> jax.Array:
+    return h

@@ -1,38 +1,35 @@
 """Importance by size alone: of activations, and of incoming weights."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from jaxnodes.analysis.samples import Arrays, ByName, Model, Nodes, real, take
+from jaxnodes.analysis.model import Arrays, ByName, Model, Nodes, real, take
 from jaxnodes.errors import JaxNodesError
 
 # Where a layer's arrays hold its incoming weights, and along which axis its nodes lie there.
 _WEIGHTS = {"w": -1, "kernel": -1, "w_i": -1, "w_h": -1, "w_q": -2, "w_k": -2, "w_v": -2}
 
 
-def activation(model: Model, arrays: Arrays) -> ByName:
-    """mean |h| over samples, space and steps."""
+def average(model: Model, function: Callable, arrays: Arrays) -> ByName:
+    """The mean of an elementwise function of nodes' values over samples, space and steps."""
 
     def of_tile(tile):
         rows, fill = tile
         _, records = model.run(arrays, take(arrays.leaves, rows), record=model.names)
         return {
-            nodes.site.name: _sum(nodes, nodes.counted(records[nodes.site.name], fill))
-            for nodes in model.nodes
+            nodes.site.name: of_site(nodes, records[nodes.site.name], fill) for nodes in model.nodes
         }
+
+    def of_site(nodes, value, fill):
+        h = nodes.arranged(nodes.counted(function(value), fill)).astype(real(value.dtype))
+        return jnp.sum(jnp.mean(h, axis=1), axis=0)
 
     sums = jax.lax.map(of_tile, (model.rows, model.fill))
     return {name: jnp.sum(of_tiles, axis=0) / model.n for name, of_tiles in sums.items()}
-
-
-def _sum(nodes: Nodes, value: jax.Array) -> jax.Array:
-    """Over samples, of the mean over positions."""
-    h = jnp.abs(nodes.arranged(value)).astype(real(value.dtype))
-    return jnp.sum(jnp.mean(h, axis=1), axis=0)
 
 
 def weight(model: Model, variables: Any) -> ByName:

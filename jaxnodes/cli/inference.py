@@ -55,30 +55,31 @@ def run_prediction(options: Predict) -> int:
         "--proba",
     )
     x = load_samples(options.data, task, config)
-    values = task.readable(jn.predict(net, variables, task.inputs(x)))
-    table = columns_of(values, task, options.proba)
+    outputs = np.asarray(jn.predict(net, variables, task.inputs(x)))
+    table = columns_of(outputs, task, options.proba)
     if options.out is None and options.json:
         print(json.dumps(finite({name: column.tolist() for name, column in table.items()})))
     elif options.out is None:
         sys.stdout.write(as_csv(table))
     else:
-        data = as_csv(table).encode() if suffix == ".csv" else as_npz(values, task)
+        data = as_csv(table).encode() if suffix == ".csv" else as_npz(outputs, task)
         write_atomically(options.out, data)
         report = {"out": options.out, "samples": len(x)}
         print(json.dumps(report) if options.json else f"{len(x)} predictions in {options.out}")
     return 0
 
 
-def columns_of(values: np.ndarray, task: Task, proba: bool) -> dict[str, np.ndarray]:
+def columns_of(outputs: np.ndarray, task: Task, proba: bool) -> dict[str, np.ndarray]:
     """The columns of the table: what is predicted, and how sure the network is."""
+    values = task.readable(outputs)
     table = {"sample": np.arange(len(values))}
     if not task.class_names:
         names = ["prediction"]
         if task.outputs > 1:
             names = [f"prediction {k + 1}" for k in range(task.outputs)]
         return {**table, **dict(zip(names, values.T, strict=True))}
-    labels = values.argmax(axis=1)
-    table["prediction"] = np.array(task.class_names)[labels]
+    # By the outputs: two that differ may round to the same probability.
+    table["prediction"] = np.array(task.class_names)[outputs.argmax(axis=1)]
     table["probability"] = values.max(axis=1)
     if proba:
         table |= {f"p({name})": values[:, c] for c, name in enumerate(task.class_names)}
@@ -95,12 +96,13 @@ def as_csv(table: dict[str, np.ndarray]) -> str:
     return text.getvalue()
 
 
-def as_npz(values: np.ndarray, task: Task) -> bytes:
+def as_npz(outputs: np.ndarray, task: Task) -> bytes:
     """The predictions as arrays: labels, probabilities and the classes' names, or quantities."""
+    values = task.readable(outputs)
     arrays: dict[str, Any] = {"prediction": values}
     if task.class_names:
         arrays = {
-            "label": values.argmax(axis=1).astype(np.int32),
+            "label": outputs.argmax(axis=1).astype(np.int32),
             "probabilities": values,
             "class_names": np.array(task.class_names),
         }

@@ -76,17 +76,19 @@ class Task:
 
     def measure(self, outputs: Any, part: Dataset) -> dict[str, float]:
         """The loss, and accuracy, or mean absolute error and R2 in the targets' own units."""
-        _, y = self.pair(part)
-        measured = [("loss", self.loss, outputs, y)]
+        values = {"loss": (self.loss, outputs, self.pair(part)[1])}
         if self.class_names:
-            measured += [("accuracy", jn.accuracy, outputs, y)]
+            values["accuracy"] = (jn.accuracy, outputs, part.y)
         else:
             predictions = self.readable(outputs)
-            measured += [("mae", jn.mae, predictions, part.y)]
+            values["mae"] = (jn.mae, predictions, part.y)
             # Targets that are all the same have no variance to explain.
             if (part.y.min(axis=0) < part.y.max(axis=0)).all():
-                measured += [("r2", jn.r2_score, predictions, part.y)]
-        return {name: float(jax.jit(f)(values, y)) for name, f, values, y in measured}
+                values["r2"] = (jn.r2_score, predictions, part.y)
+        functions = {name: function for name, (function, *_) in values.items()}
+        measure = jax.jit(lambda pairs: {n: functions[n](*pair) for n, pair in pairs.items()})
+        measures = measure({name: pair for name, (_, *pair) in values.items()})
+        return {name: float(measures[name]) for name in values}
 
     def to_config(self) -> dict[str, Any]:
         """The task as JSON values."""

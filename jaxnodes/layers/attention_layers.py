@@ -9,7 +9,9 @@ import jax.numpy as jnp
 
 from jaxnodes.errors import check, check_count, describe, is_concrete
 from jaxnodes.initializers import initializer, xavier_uniform, zeros
-from jaxnodes.layers.base import Layer, cast_inputs, check_params, dtype_of, normalize
+from jaxnodes.layers.arrays import cast_inputs, check_params, dtype_of
+from jaxnodes.layers.base import Layer
+from jaxnodes.layers.description import normalize
 from jaxnodes.layers.dot_product import dot_product_attention
 from jaxnodes.layers.multihead import (
     attention,

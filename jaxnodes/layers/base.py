@@ -15,17 +15,16 @@ import dataclasses
 import re
 import zlib
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from jaxnodes.errors import JaxNodesError, check, check_key, describe
+from jaxnodes.layers.arrays import Params, State, check_mappings, dtype_of, shapes_of
+from jaxnodes.layers.description import function_name, pickled, rebuilt, shown_fields
 from jaxnodes.primitive import node
-
-Params = Mapping[str, Any]
-State = Mapping[str, Any]
 
 
 class Layer:
@@ -109,14 +108,14 @@ class Layer:
         return self.apply(params, state, x)[0]
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({', '.join(_shown_fields(self))})"
+        return f"{type(self).__name__}({', '.join(shown_fields(self))})"
 
     def __reduce__(self):
         """For pickle and copy: functions by their registered names, for jax.nn's don't pickle."""
         fields = {field.name: field for field in dataclasses.fields(self)}  # type: ignore[arg-type]
         values = {name: getattr(self, name) for name in fields}
         changed = {name: v for name, v in values.items() if v != fields[name].default}
-        return _rebuilt, (type(self), {name: _pickled(v) for name, v in changed.items()})
+        return rebuilt, (type(self), {name: pickled(v) for name, v in changed.items()})
 
 
 def call(
@@ -297,158 +296,6 @@ def layer_name(layer: Any) -> str:
     return kind.lower()
 
 
-def function_name(function: Callable) -> str:
-    """The name a function goes by in paths and in printing."""
-    inner = getattr(function, "func", function)  # of a functools.partial
-    return getattr(inner, "__name__", type(inner).__name__).strip("<>")
-
-
-def features_of(x: Any, where: str) -> int:
-    """The size of the last axis of an input that `init` was given."""
-    check(
-        len(getattr(x, "shape", ())) >= 1,
-        f"expected an array of at least one axis, got {describe(x)}",
-        where,
-    )
-    return x.shape[-1]
-
-
-def dtype_of(x: Any) -> Any:
-    """The dtype for parameters of inputs like `x`: its floating one, else float32."""
-    for leaf in jax.tree.leaves(x):
-        if jnp.issubdtype(leaf.dtype, jnp.floating):
-            return jax.dtypes.canonicalize_dtype(leaf.dtype)
-    return jnp.dtype(jnp.float32)
-
-
-def check_mappings(*trees: Any) -> None:
-    """Raises unless parameters and state come in dicts."""
-    for tree in trees:
-        check(
-            isinstance(tree, Mapping),
-            f"expected params and state, a dict each, got {describe(tree)}; "
-            "call apply(params, state, x) with the two that init returned",
-            "apply",
-        )
-
-
-def check_params(params: Params, shapes: Mapping[str, tuple[int | None, ...]], where: str) -> None:
-    """Raises unless `params` holds just these arrays; `None` in a shape allows any size."""
-    if not isinstance(params, Mapping) or set(params) != set(shapes):
-        came = sorted(params) if isinstance(params, Mapping) else type(params).__name__
-        raise JaxNodesError(
-            f"expected the parameters {sorted(shapes)}, got {came}; "
-            "take them from init of this same network",
-            where,
-        )
-    for name, expected in shapes.items():
-        shape = jnp.shape(params[name])
-        fits = len(shape) == len(expected) and all(
-            want is None or want == size for want, size in zip(expected, shape, strict=True)
-        )
-        if not fits:
-            wanted = tuple("any" if size is None else size for size in expected)
-            raise JaxNodesError(
-                f"expected {name!r} of shape {str(wanted).replace(chr(39), '')}, got {shape}; "
-                "take the parameters from init of this same network",
-                where,
-            )
-
-
-def cast_inputs(params: Params, x: Any, dtype: Any, where: str) -> tuple[Params, jax.Array]:
-    """Parameters and input in the dtype to compute in.
-
-    That is `dtype` where the layer names one, else the parameters' own; `x` is
-    widened to it where nothing can be lost, and refused otherwise.
-    """
-    x = jnp.asarray(x)
-    floats = [v.dtype for v in jax.tree.leaves(params) if jnp.issubdtype(v.dtype, jnp.floating)]
-    target = jnp.dtype(dtype) if dtype is not None else (floats[0] if floats else x.dtype)
-    if x.dtype != target:
-        widens = jnp.issubdtype(x.dtype, jnp.floating) and (
-            dtype is not None or np.can_cast(x.dtype, target)
-        )
-        if not widens:
-            integer = not jnp.issubdtype(x.dtype, jnp.inexact)
-            mend = "scale it to floats first (x / 255 for pixels)" if integer else "cast x"
-            raise JaxNodesError(f"expected {target} inputs, got {describe(x)}; {mend}", where)
-        x = x.astype(target)
-    return jax.tree.map(lambda p: p.astype(target) if p.dtype != target else p, params), x
-
-
-def normalize(layer: Layer, **resolvers: Callable) -> None:
-    """For `__post_init__`: replaces fields by what their resolver makes of them.
-
-    So that `Dense(3, "relu")` equals, prints and compiles as `Dense(3, jn.relu)`. A field
-    `dtype` is resolved without being named: `"bfloat16"` is `jnp.bfloat16`.
-    """
-    if hasattr(layer, "dtype"):
-        resolvers["dtype"] = lambda dtype: _compute_dtype(dtype, type(layer).__name__)
-    for name, resolve in resolvers.items():
-        value = getattr(layer, name)
-        if value is not None:
-            object.__setattr__(layer, name, resolve(value))
-
-
-def _compute_dtype(dtype: Any, where: str) -> Any:
-    try:
-        floating = jnp.issubdtype(jnp.dtype(dtype), jnp.floating)
-    except TypeError:
-        floating = False
-    check(floating, f"expected a floating dtype (say jnp.bfloat16) or None, got {dtype!r}", where)
-    return jnp.dtype(dtype)
-
-
-class _ByName(NamedTuple):
-    registry: str
-    name: str
-
-
-def _pickled(value: Any) -> Any:
-    from jaxnodes.activations import activation_name
-    from jaxnodes.initializers import initializer_name
-
-    if not callable(value) or isinstance(value, type):
-        return value
-    names = {"activation": activation_name(value), "initializer": initializer_name(value)}
-    return next((_ByName(registry, name) for registry, name in names.items() if name), value)
-
-
-def _rebuilt(kind: Any, changed: dict[str, Any]) -> Any:
-    from jaxnodes.activations import activation
-    from jaxnodes.initializers import initializer
-
-    find = {"activation": activation, "initializer": initializer}
-    layer = object.__new__(kind)
-    for field in dataclasses.fields(kind):
-        value = changed.get(field.name, field.default)
-        if isinstance(value, _ByName):
-            value = find[value.registry](value.name)
-        object.__setattr__(layer, field.name, value)
-    return layer
-
-
-def _shown_fields(layer: Any) -> list[str]:
-    """Fields as constructor arguments: the required ones bare, others where not the default."""
-    shown = []
-    for field in dataclasses.fields(layer):
-        value = getattr(layer, field.name)
-        text = _shown(value)
-        if field.default is dataclasses.MISSING:
-            shown.append(text)
-        elif value != field.default:
-            shown.append(f"{field.name}={text}")
-    return shown
-
-
-def _shown(value: Any) -> str:
-    if isinstance(value, np.dtype):
-        return value.name
-    if isinstance(value, (Layer, type)) or not callable(value):
-        return repr(value)
-    return function_name(value)
-
-
 class _Building(Mapping):
     """Stands in for a composite's parameters while its `init` runs `apply` for shapes.
 
@@ -521,14 +368,3 @@ def _init_composite(layer: Layer, key: jax.Array, x: Any) -> tuple[dict, dict]:
     building = _Building(dtype_of(shapes_of(x)))
     jax.eval_shape(lambda x: layer.apply(building, {}, x)[0], shapes_of(x))
     return building.make(key)
-
-
-def shapes_of(x: Any) -> Any:
-    """`x` as `jax.ShapeDtypeStruct`s, in the dtypes JAX would give its arrays."""
-
-    def leaf_spec(leaf):
-        if not hasattr(leaf, "shape") or not hasattr(leaf, "dtype"):
-            leaf = np.asarray(leaf)
-        return jax.ShapeDtypeStruct(leaf.shape, jax.dtypes.canonicalize_dtype(leaf.dtype))
-
-    return jax.tree.map(leaf_spec, x)

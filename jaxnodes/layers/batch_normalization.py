@@ -7,16 +7,9 @@ import jax
 import jax.numpy as jnp
 
 from jaxnodes.errors import check, check_key, check_number
-from jaxnodes.layers.base import (
-    Layer,
-    Params,
-    State,
-    cast_inputs,
-    check_params,
-    dtype_of,
-    features_of,
-    normalize,
-)
+from jaxnodes.layers.arrays import Params, State, cast_inputs, check_params, dtype_of, features_of
+from jaxnodes.layers.base import Layer
+from jaxnodes.layers.description import normalize
 from jaxnodes.layers.normalization import (
     AxisNames,
     check_features,

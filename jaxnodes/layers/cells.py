@@ -15,7 +15,7 @@ from jax.nn import sigmoid, tanh
 
 from jaxnodes.errors import check, check_count, check_key, describe
 from jaxnodes.initializers import orthogonal, xavier_uniform, zeros
-from jaxnodes.layers.base import Params, cast_inputs, check_params
+from jaxnodes.layers.arrays import Params, cast_inputs, check_params
 
 Carry = tuple[jax.Array, ...]
 

@@ -10,16 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxnodes.errors import JaxNodesError, check, check_count, check_key
-from jaxnodes.layers.base import (
-    Layer,
-    as_layer,
-    call,
-    check_mappings,
-    check_name,
-    function_name,
-    layer_name,
-    shapes_of,
-)
+from jaxnodes.layers.arrays import check_mappings, shapes_of
+from jaxnodes.layers.base import Layer, as_layer, call, check_name, layer_name
+from jaxnodes.layers.description import function_name
 
 Named = tuple[tuple[str, Any], ...]
 

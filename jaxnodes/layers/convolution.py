@@ -11,7 +11,9 @@ from jaxnodes.activations import activation as resolve_activation
 from jaxnodes.conv_primitive import Geometry, convolve, convolve_transpose
 from jaxnodes.errors import check, check_count, check_key, describe
 from jaxnodes.initializers import he_normal, initializer, zeros
-from jaxnodes.layers.base import Layer, Params, cast_inputs, check_params, dtype_of, normalize
+from jaxnodes.layers.arrays import Params, cast_inputs, check_params, dtype_of
+from jaxnodes.layers.base import Layer
+from jaxnodes.layers.description import normalize
 from jaxnodes.layers.sliding import Padding, Size, as_tuples, kernel_sizes, padding_for, sizes_for
 from jaxnodes.primitive import node
 

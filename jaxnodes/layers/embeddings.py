@@ -10,7 +10,9 @@ import numpy as np
 
 from jaxnodes.errors import check, check_count, check_key, describe, is_concrete
 from jaxnodes.initializers import initializer, normal
-from jaxnodes.layers.base import Layer, Params, check_params, dtype_of, normalize
+from jaxnodes.layers.arrays import Params, check_params, dtype_of
+from jaxnodes.layers.base import Layer
+from jaxnodes.layers.description import normalize
 from jaxnodes.layers.sequences import split_mask
 
 _unit_normal = normal(1.0)

@@ -12,9 +12,10 @@ import jax.numpy as jnp
 
 from jaxnodes.errors import check, check_count, check_number
 from jaxnodes.initializers import he_normal
-from jaxnodes.layers.base import Layer, dtype_of
+from jaxnodes.layers.arrays import dtype_of
+from jaxnodes.layers.base import Layer
 from jaxnodes.layers.combinators import Sequential
-from jaxnodes.layers.linear import Dense
+from jaxnodes.layers.neurons import Dense
 from jaxnodes.layers.regularization import Dropout
 from jaxnodes.registry import choose
 

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 from jaxnodes.errors import check, check_count, check_key
 from jaxnodes.initializers import xavier_uniform, zeros
-from jaxnodes.layers.base import Params, cast_inputs, check_params
+from jaxnodes.layers.arrays import Params, cast_inputs, check_params
 from jaxnodes.layers.dot_product import dot_product_attention, dot_product_weights
 from jaxnodes.layers.positions import rotary as rotate
 from jaxnodes.primitive import node

@@ -16,15 +16,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxnodes.errors import check, check_count, check_key, check_number
-from jaxnodes.layers.base import (
-    Layer,
-    Params,
-    cast_inputs,
-    check_params,
-    dtype_of,
-    features_of,
-    normalize,
-)
+from jaxnodes.layers.arrays import Params, cast_inputs, check_params, dtype_of, features_of
+from jaxnodes.layers.base import Layer
+from jaxnodes.layers.description import normalize
 
 AxisNames = str | tuple[str, ...] | None
 

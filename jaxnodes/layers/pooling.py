@@ -2,8 +2,8 @@
 
 A window is folded from its taps: `x[:, i::stride, j::stride]` for every place
 (i, j) within the window. Slices, comparisons and sums are all there is, so every
-transformation of JAX applies, to any order; and XLA fuses them in one loop, on
-CPU ten times faster than the gradient of a `reduce_window`.
+transformation of JAX applies, to any order; and XLA fuses them into loops, on CPU
+about ten times as fast as the gradient of a `reduce_window`.
 """
 
 import dataclasses
@@ -178,10 +178,10 @@ class GlobalAvgPool(Layer):
 def _fold(combine: Callable, x: Any, window: Sizes, stride: Sizes) -> Any:
     """The taps of each window combined, in row-major order.
 
-    A large window is folded axis by axis, the last one first: the same order of
-    comparisons, in the sum of its sizes instead of their product.
+    Windows of more than a few values are folded axis by axis, the last one first: the
+    same order of comparisons, in the sum of the sizes instead of their product.
     """
-    if math.prod(window) <= 32:
+    if math.prod(window) <= 4:
         return functools.reduce(combine, _taps(x, window, stride))
     for axis in reversed(range(len(window))):
         alone = tuple(size if i == axis else 1 for i, size in enumerate(window))

@@ -10,7 +10,9 @@ import numpy as np
 
 from jaxnodes.errors import check, check_count, check_key, describe
 from jaxnodes.initializers import initializer, normal
-from jaxnodes.layers.base import Layer, cast_inputs, check_params, dtype_of, normalize
+from jaxnodes.layers.arrays import cast_inputs, check_params, dtype_of
+from jaxnodes.layers.base import Layer
+from jaxnodes.layers.description import normalize
 from jaxnodes.layers.sequences import check_sequences, split_mask
 
 _small_normal = normal(0.02)

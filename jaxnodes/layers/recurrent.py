@@ -14,8 +14,10 @@ import jax.numpy as jnp
 from jaxnodes.activations import activation, tanh
 from jaxnodes.errors import check, check_count, check_number
 from jaxnodes.initializers import initializer, orthogonal, xavier_uniform, zeros
-from jaxnodes.layers.base import Layer, cast_inputs, check_params, dtype_of, normalize
+from jaxnodes.layers.arrays import cast_inputs, check_params, dtype_of
+from jaxnodes.layers.base import Layer
 from jaxnodes.layers.cells import CELLS, gru_init, lstm_init, simple_rnn_init
+from jaxnodes.layers.description import normalize
 from jaxnodes.layers.sequences import check_sequences, gru, lstm, simple_rnn, split_mask
 
 

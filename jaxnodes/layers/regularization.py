@@ -58,8 +58,10 @@ def dropout(
         return x
     shared = {axis % x.ndim for axis in shared_axes}
     shape = tuple(1 if axis in shared else size for axis, size in enumerate(x.shape))
-    keep = 1 - jnp.asarray(rate, jnp.float32)
-    return jnp.where(_bernoulli(key, keep, shape), x / keep.astype(x.dtype), 0)
+    # Divided in float32 at least: 0.9 rounded to bfloat16 would scale the mean.
+    wide = np.promote_types(x.dtype, np.float32)
+    kept = (x.astype(wide) / jnp.asarray(1 - rate, wide)).astype(x.dtype)
+    return jnp.where(_keep_mask(key, rate, shape), kept, 0)
 
 
 def channel_dropout(key: jax.Array, x: Any, rate: float | jax.Array) -> jax.Array:
@@ -150,9 +152,9 @@ class ChannelDropout(Layer):
         return channel_dropout(key, x, self.rate), state
 
 
-def _bernoulli(key: jax.Array, keep: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+def _keep_mask(key: jax.Array, rate: float | jax.Array, shape: tuple[int, ...]) -> jax.Array:
     """The one place that draws the random bits."""
-    return jax.random.bernoulli(key, keep, shape)
+    return jax.random.bernoulli(key, jnp.asarray(1 - rate, jnp.float32), shape)
 
 
 def _check_rate(rate: Any, where: str) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 from jax.nn import tanh
 
 from jaxnodes.errors import check, describe, is_concrete
-from jaxnodes.layers.base import Params
+from jaxnodes.layers.arrays import Params
 from jaxnodes.layers.cells import (
     CELLS,
     Carry,

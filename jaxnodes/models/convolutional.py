@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from jaxnodes.errors import check, check_count
 from jaxnodes.layers.combinators import Sequential
 from jaxnodes.layers.convolution import Conv
-from jaxnodes.layers.linear import Dense
+from jaxnodes.layers.neurons import Dense
 from jaxnodes.layers.pooling import MaxPool
 from jaxnodes.layers.regularization import Dropout
 from jaxnodes.layers.reshaping import Flatten, Reshape

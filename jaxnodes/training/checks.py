@@ -6,7 +6,7 @@ import jax
 import numpy as np
 
 from jaxnodes.errors import JaxNodesError, check, is_concrete
-from jaxnodes.layers.base import shapes_of
+from jaxnodes.layers.arrays import shapes_of
 from jaxnodes.losses import ON_LOGITS, binary_cross_entropy
 from jaxnodes.targets import binary_labels, class_labels
 from jaxnodes.targets import sample_weights as weights_of

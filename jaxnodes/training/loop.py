@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from jaxnodes.errors import JaxNodesError, check, check_count, check_key
-from jaxnodes.layers.base import Params, State, shapes_of
+from jaxnodes.layers.arrays import Params, State, shapes_of
 from jaxnodes.training.batches import Ragged, count_samples, count_steps, to_device, with_weights
 from jaxnodes.training.checks import check_optimizer, check_targets
 from jaxnodes.training.inference import compiled_evaluation

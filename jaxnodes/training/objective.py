@@ -9,8 +9,9 @@ import jax.numpy as jnp
 
 from jaxnodes.activations import sigmoid, softmax
 from jaxnodes.errors import JaxNodesError, check
-from jaxnodes.layers.base import Elementwise, as_layer, check_foreign, function_name
+from jaxnodes.layers.base import Elementwise, as_layer, check_foreign
 from jaxnodes.layers.combinators import Sequential
+from jaxnodes.layers.description import function_name
 from jaxnodes.losses import ON_LOGITS
 
 

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxnodes.errors import JaxNodesError, check
-from jaxnodes.layers.base import Params, State
+from jaxnodes.layers.arrays import Params, State
 from jaxnodes.training.batches import Ragged, count_samples, epoch_order, take
 from jaxnodes.training.objective import measure, weighted_loss
 

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxnodes.errors import check, check_count, check_key
-from jaxnodes.layers.base import shapes_of
+from jaxnodes.layers.arrays import shapes_of
 from jaxnodes.training.batches import Ragged, count_samples, count_steps, to_device, with_weights
 from jaxnodes.training.checks import check_optimizer
 from jaxnodes.training.objective import as_network, check_ending

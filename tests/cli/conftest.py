@@ -61,14 +61,19 @@ def digits_run(tmp_path_factory):
 @pytest.fixture(scope="session")
 def iris_run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs") / "iris"
-    return trained(folder, "--data", "iris", "--hidden", 8, "--epochs", 20, "--json")
+    return trained(folder, "--data", "iris", "--hidden", 8, "--epochs", 40, "--lr", 0.02, "--json")
 
 
 @pytest.fixture(scope="session")
 def diabetes_run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs") / "diabetes"
-    return trained(folder, "--data", "diabetes", "--model", "linear", "--epochs", 20, "--quiet")
+    options = ["--data", "diabetes", "--model", "linear", "--epochs", 30, "--lr", 0.03]
+    return trained(folder, *options, "--quiet")
 
 
 def read_json(path):
     return json.loads(path.read_text())
+
+
+def read_lines(path):
+    return [json.loads(line) for line in path.read_text().splitlines()]

@@ -79,7 +79,7 @@ def test_by_hand():
 @pytest.mark.parametrize("window", [(2, 2), (2, 3), (6, 7)])
 @pytest.mark.parametrize("stride", [None, 1])
 def test_the_gradient_of_equal_values_goes_to_the_first(window, stride):
-    """The three ways the taps are taken: side by side, overlapping, axis by axis."""
+    """However the taps are taken: side by side or overlapping, at once or axis by axis."""
     x = jnp.ones((1, *window, 1))
     gradient = jax.grad(lambda x: jn.max_pool(x, window, stride=stride).sum())(x)
     expected = np.zeros((1, *window, 1))

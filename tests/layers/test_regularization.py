@@ -54,6 +54,12 @@ def test_the_mask_does_not_depend_on_the_dtype(key, x64):
         np.testing.assert_array_equal(mask, masks[0])
 
 
+def test_half_precision_is_scaled_in_float32(key):
+    """100 / 0.9 is 111 in bfloat16; divided by a 0.9 rounded first, 0.8984, it is 111.5."""
+    y = np.asarray(jn.dropout(key, jnp.full(100, 100.0, jnp.bfloat16), 0.1), np.float32)
+    assert set(y) == {0.0, 111.0}
+
+
 def test_a_rate_of_zero_is_the_identity(key):
     assert jn.dropout(key, X, 0) is X
     np.testing.assert_array_equal(jax.jit(jn.dropout)(key, X, 0.0), X)

@@ -146,6 +146,7 @@ def sequential(*layers):
         ({"kind": "Parallel", "layers": []}, "expected at least one layer"),
         ({"kind": "Sequential", "layers": {"a": 1}}, "a list of mappings with a 'name'"),
         (sequential({"kind": "Flatten"}), "a list of mappings with a 'name'"),
+        (sequential({"name": "self", "kind": "Flatten"}), "expected values that Sequential takes"),
         (sequential("relu"), "a list of mappings with a 'name'"),
         (sequential({"name": "a/b", "kind": "Flatten"}), "expected a name without any of"),
         (sequential(*[{"name": "a", "kind": "Flatten"}] * 2), "names that differ, got 'a' twice"),

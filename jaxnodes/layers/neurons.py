@@ -10,15 +10,9 @@ import jax.numpy as jnp
 from jaxnodes.activations import activation as resolve_activation
 from jaxnodes.errors import check, check_count, check_key
 from jaxnodes.initializers import he_normal, initializer, zeros
-from jaxnodes.layers.base import (
-    Layer,
-    Params,
-    cast_inputs,
-    check_params,
-    dtype_of,
-    features_of,
-    normalize,
-)
+from jaxnodes.layers.arrays import Params, cast_inputs, check_params, dtype_of, features_of
+from jaxnodes.layers.base import Layer
+from jaxnodes.layers.description import normalize
 from jaxnodes.primitive import node
 
 
