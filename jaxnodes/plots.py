@@ -8,6 +8,7 @@ window opens, and no display is needed.
 """
 
 import math
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -87,7 +88,8 @@ def curves(
                 ax.plot(epochs, values, style, color=color, label=label, marker=marker, ms=3.5)
         if best_epoch is not None:
             ax.axvline(best_epoch + 1, color=GRAY, lw=1, ls=":", label="kept")
-        ax.set(xlabel="epoch", ylabel={**UNITS, **(labels or {})}.get(name, name))
+        label = {**UNITS, **(labels or {})}.get(name, name)
+        ax.set(xlabel="epoch", ylabel=textwrap.fill(label, 34))
         ax.set_xlim(0.5, shape[0] + 0.5)
         ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         ax.legend(frameon=False)

@@ -18,6 +18,7 @@ HISTORY = {
 NAMES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
 FIGURES = {
     "curves": lambda: plots.curves(HISTORY, best_epoch=1),
+    "long labels": lambda: plots.curves(HISTORY, labels={"loss": "a label " * 9}),
     "one epoch": lambda: plots.curves({"loss": [1.0]}),
     "five measures": lambda: plots.curves({name: [1.0, 2.0] for name in "abcde"}),
     "two classes": lambda: plots.confusion([[40, 2], [3, 69]], ["malignant", "benign"]),

@@ -10,6 +10,7 @@ from jaxnodes.analysis.groups import (
     ablate_pairs,
     removal_curve,
 )
+from jaxnodes.analysis.nonfinite import NonFinite, find_nonfinite
 from jaxnodes.analysis.orders import Shapley, shapley
 from jaxnodes.analysis.streaming import statistics
 from jaxnodes.analysis.tile_statistics import NodeStatistics
@@ -20,6 +21,7 @@ __all__ = [
     "Fidelity",
     "GradientFlow",
     "NodeStatistics",
+    "NonFinite",
     "Pairs",
     "RemovalCurve",
     "Shapley",
@@ -27,6 +29,7 @@ __all__ = [
     "ablate_pairs",
     "attribute",
     "fidelity",
+    "find_nonfinite",
     "gradient_flow",
     "measure_fidelity",
     "removal_curve",

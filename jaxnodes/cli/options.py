@@ -71,7 +71,14 @@ class Train(ModelOptions):
 
     optimizer: Literal["sgd", "momentum", "nesterov", "rmsprop", "adam", "adamw"] = "adam"
     """How steps are made of gradients."""
-    learning_rate: Annotated[float, arg(aliases=["--rate", "--lr"])] = 3e-3
+    learning_rate: Annotated[
+        float | None,
+        arg(
+            aliases=["--rate", "--lr"],
+            metavar="FLOAT",
+            help_behavior_hint="(default: 0.003, of linear 0.03)",
+        ),
+    ] = None
     """The learning rate that the first step takes."""
     schedule: Literal["cosine", "constant"] = "cosine"
     """Whether the rate falls to zero along a cosine or stays."""
@@ -86,7 +93,7 @@ class Train(ModelOptions):
     ] = None
     """Stop after so many epochs in a row without a lower validation loss."""
     augment: Auto = "auto"
-    """Shift, zoom and slant training images at random; auto does for images."""
+    """Shift, zoom and slant training images at random; auto does, but for linear models."""
     out: Annotated[
         str | None, arg(metavar="FOLDER", help_behavior_hint="(default: a fresh one in runs/)")
     ] = None

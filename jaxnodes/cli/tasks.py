@@ -52,7 +52,7 @@ class Task:
         if self.class_names:
             return {"loss": "cross-entropy (nats)"}
         return {
-            "loss": "mean squared error (of standardized targets)",
+            "loss": "mean squared error (in variances)",
             "mae": f"mean absolute error ({self.target})",
         }
 

@@ -91,7 +91,7 @@ def prepare(options: Train) -> Run:
     """Checks the options, loads the data and describes the network."""
     check_count(epochs_of(options), "epochs", "--epochs")
     check_count(options.batch_size, "the batch size", "--batch-size")
-    check_number(options.learning_rate, "the rate", "--learning-rate", least=0)
+    check_number(rate_of(options), "the rate", "--learning-rate", least=0)
     if options.early_stopping is not None:
         check_count(options.early_stopping, "the patience", "--early-stopping")
     parts = load_parts(options)
@@ -126,7 +126,8 @@ def announce(run: Run) -> None:
 def learn(run: Run) -> None:
     """Trains; after Ctrl-C the run holds what the last whole epoch had learned."""
     options, task = run.options, run.task
-    augmented = options.augment != "off" and is_pixels(run.parts.train)
+    wanted = options.augment == "on" or (options.augment == "auto" and options.model != "linear")
+    augmented = wanted and is_pixels(run.parts.train)
     stopping = None
     if len(run.parts.validation.y):
         # Without a patience the epochs all run, and the best one is kept.
@@ -162,15 +163,22 @@ def epochs_of(options: Train) -> int:
     return options.epochs
 
 
+def rate_of(options: Train) -> float:
+    """The learning rate asked for, or what the kind of network needs."""
+    if options.learning_rate is None:
+        return 0.03 if options.model == "linear" else 0.003
+    return options.learning_rate
+
+
 def optimizer_of(options: Train, samples: int) -> Any:
     """The optimizer and its schedule."""
     import optax
 
     make: Callable = getattr(jn, options.optimizer)
     if options.schedule == "constant":
-        return make(options.learning_rate)
+        return make(rate_of(options))
     steps = epochs_of(options) * math.ceil(samples / options.batch_size)
-    return make(optax.cosine_decay_schedule(options.learning_rate, steps))
+    return make(optax.cosine_decay_schedule(rate_of(options), steps))
 
 
 def save(run: Run, folder: Path) -> None:
@@ -197,7 +205,8 @@ def training_config(run: Run) -> dict[str, Any]:
     elsewhere |= {"out", "overwrite", "json", "quiet"}
     options = dataclasses.asdict(run.options)
     kept = {name: value for name, value in options.items() if name not in elsewhere}
-    return {**kept, "epochs": run.epochs, "versions": versions()}
+    kept |= {"epochs": run.epochs, "learning_rate": rate_of(run.options)}
+    return {**kept, "versions": versions()}
 
 
 def conclude(run: Run, folder: Path) -> dict[str, Any]:

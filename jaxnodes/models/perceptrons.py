@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Sequence
 
 from jaxnodes.errors import check_count
+from jaxnodes.initializers import zeros
 from jaxnodes.layers.combinators import Sequential
 from jaxnodes.layers.heads import fully_connected
 from jaxnodes.layers.reshaping import Flatten
@@ -44,11 +45,8 @@ def mlp(
       dense3=Dense(10, in_features=128),
     )
     """
-    for size in input_shape:
-        check_count(size, "each size of input_shape", "mlp")
-    sizes = [math.prod(input_shape), *hidden, outputs]
-    net = fully_connected(sizes, activation, dropout=dropout)
-    return net if len(input_shape) == 1 else Sequential(flatten1=Flatten(), **dict(net.layers))
+    sizes = [_inputs(input_shape, "mlp"), *hidden, outputs]
+    return _flattening(input_shape, fully_connected(sizes, activation, dropout=dropout))
 
 
 def linear(input_shape: Sequence[int], outputs: int) -> Sequential:
@@ -59,13 +57,27 @@ def linear(input_shape: Sequence[int], outputs: int) -> Sequential:
       outputs: one node for each quantity or class.
 
     Returns:
-      A `Sequential`, (B, *input_shape) to (B, outputs).
+      A `Sequential`, (B, *input_shape) to (B, outputs). Weights start at zero: there is no
+      symmetry to break, and nothing random to unlearn.
 
     Example:
 
     >>> linear((3,), 1)
     Sequential(
-      dense1=Dense(1, in_features=3),
+      dense1=Dense(1, w_init=zeros, in_features=3),
     )
     """
-    return mlp(input_shape, outputs, hidden=())
+    sizes = [_inputs(input_shape, "linear"), outputs]
+    return _flattening(input_shape, fully_connected(sizes, w_init=zeros))
+
+
+def _inputs(input_shape: Sequence[int], where: str) -> int:
+    """How many numbers a sample holds."""
+    for size in input_shape:
+        check_count(size, "each size of input_shape", where)
+    return math.prod(input_shape)
+
+
+def _flattening(input_shape: Sequence[int], net: Sequential) -> Sequential:
+    """The network, with a flattening before it where samples have more axes than one."""
+    return net if len(input_shape) == 1 else Sequential(flatten1=Flatten(), **dict(net.layers))

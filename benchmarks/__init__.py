@@ -1,0 +1,1 @@
+"""Measurements beside other ways of doing the same: `python -m benchmarks`."""
