@@ -68,7 +68,7 @@ def convolve_transpose(y: jax.Array, w: jax.Array, geometry: Geometry) -> jax.Ar
 
 
 def _product_y(x, w, geo: Geometry):
-    if w.shape[-2] == 1:
+    if w.shape[-2] == 1:  # too narrow for matrices
         terms = map(jnp.multiply, _views(_wide(x), geo), _by_place(_wide(w), geo))
     else:
         contract = functools.partial(_by_group, "mgi,igf->mgf")
@@ -84,9 +84,10 @@ def _product_x(y, w, geo: Geometry):
 
 def _product_w(x, y, geo: Geometry):
     ct = _by_feature(y, geo)
-    if _is_depthwise(x, geo):
+    if _is_depthwise(x, geo):  # on CPU a product with ones sums rows faster than a reduction
+        ones = jnp.ones(ct.shape[0], _wide(ct).dtype)
         views = (view.reshape(-1, geo.groups, 1) for view in _views(_wide(x), geo))
-        terms = [(view * _wide(ct)).sum(0) for view in views]
+        terms = [ones @ (view * _wide(ct)).reshape(-1, y.shape[-1]) for view in views]
     else:
         terms = [_by_group("mgi,mgf->igf", patch, ct) for patch in _patches(x, geo)]
     return jnp.stack(terms).reshape(_shape((x, y), "w", geo)).astype(x.dtype)
@@ -105,7 +106,7 @@ def _by_group(equation: str, a, b):
 
     Like `_wide`, it leaves half precision's sums in single precision, to be summed further.
     """
-    dtype = jnp.promote_types(a.dtype, jnp.float32)
+    dtype = np.promote_types(a.dtype, np.float32)
     if a.shape[1] == 1:
         plain = equation.replace("g", "")
         return jnp.einsum(plain, a[:, 0], b[:, 0], preferred_element_type=dtype)[:, None]
@@ -113,7 +114,7 @@ def _by_group(equation: str, a, b):
 
 
 def _wide(x):
-    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    return x.astype(np.promote_types(x.dtype, np.float32))
 
 
 def _by_feature(y, geo: Geometry):
@@ -254,7 +255,7 @@ def _abstract_eval(a, b, *, side: Side, geometry: Geometry):
     return a.update(shape=_shape((a, b), side, geometry), weak_type=False)
 
 
-@jax.jit(static_argnames=("side", "geometry"))
+@functools.partial(jax.jit, static_argnames=("side", "geometry"))
 def _eager(a, b, *, side: Side, geometry: Geometry):
     return conv_p.bind(a, b, side=side, geometry=geometry)
 
@@ -263,21 +264,18 @@ def _eager(a, b, *, side: Side, geometry: Geometry):
 _OTHERS: dict[Side, tuple[Side, Side]] = {"y": ("x", "w"), "x": ("y", "w"), "w": ("x", "y")}
 
 
-def _transpose_left(ct, a, b, *, side: Side, geometry: Geometry):
-    other = _OTHERS[side][0]
-    operands = {side: ct, _OTHERS[side][1]: b}
-    return _bind_by_side(other, operands, geometry)
+def _transpose_left(ct, _, b, *, side: Side, geometry: Geometry):
+    left, right = _OTHERS[side]
+    return _bind_sides(left, {side: ct, right: b}, geometry)
 
 
-def _transpose_right(ct, a, b, *, side: Side, geometry: Geometry):
-    other = _OTHERS[side][1]
-    operands = {side: ct, _OTHERS[side][0]: a}
-    return _bind_by_side(other, operands, geometry)
+def _transpose_right(ct, a, _, *, side: Side, geometry: Geometry):
+    left, right = _OTHERS[side]
+    return _bind_sides(right, {side: ct, left: a}, geometry)
 
 
-def _bind_by_side(side: Side, operands: dict, geometry: Geometry):
-    a, b = (operands[name] for name in _OTHERS[side])
-    return conv_p.bind(a, b, side=side, geometry=geometry)
+def _bind_sides(side: Side, operands: dict[Side, jax.Array], geometry: Geometry):
+    return conv_p.bind(*(operands[name] for name in _OTHERS[side]), side=side, geometry=geometry)
 
 
 def _batch(args, dims, *, side: Side, geometry: Geometry):

@@ -10,9 +10,9 @@ README = Path(__file__).parent.parent / "README.md"
 
 def test_the_pure_function_example_prints_what_is_shown():
     text = README.read_text()
-    code, shown = re.search(
-        r"```python\n(import jax.*?)```\n+```text\n(.*?)```", text, re.S
-    ).groups()
+    found = re.search(r"```python\n(import jax.*?)```\n+```text\n(.*?)```", text, re.S)
+    assert found
+    code, shown = found.groups()
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed):
         exec(code, {})

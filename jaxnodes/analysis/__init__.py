@@ -12,6 +12,8 @@ from jaxnodes.analysis.groups import (
 )
 from jaxnodes.analysis.nonfinite import NonFinite, find_nonfinite
 from jaxnodes.analysis.orders import Shapley, shapley
+from jaxnodes.analysis.pruning import prune
+from jaxnodes.analysis.pruning_to_size import prune_masks, prune_to
 from jaxnodes.analysis.streaming import statistics
 from jaxnodes.analysis.tile_statistics import NodeStatistics
 
@@ -32,6 +34,9 @@ __all__ = [
     "find_nonfinite",
     "gradient_flow",
     "measure_fidelity",
+    "prune",
+    "prune_masks",
+    "prune_to",
     "removal_curve",
     "shapley",
     "statistics",

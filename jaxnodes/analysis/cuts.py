@@ -112,6 +112,8 @@ class Walk:
         together share theirs, and -1 can't be removed.
       tied: numbers of nodes that can't be removed by themselves.
       asked: nodes of layers before a site that have to be removed for its mask's sake.
+      inside: numbers of the nodes of sites inside a stack of layers, each gone through by
+        itself; `None` where some can't be removed alone.
     """
 
     def __init__(self, masks: Mapping[str, Mask], numbers: itertools.count):
@@ -119,6 +121,7 @@ class Walk:
         self.origins: dict[str, np.ndarray] = {}
         self.tied: set[int] = {-1}
         self.asked: dict[str, np.ndarray] = {}
+        self.inside: dict[str, np.ndarray | None] = {}
         self._sites: dict[int, tuple[str, int]] = {}
 
     def mask(self, path: str, size: int) -> Mask:
@@ -132,19 +135,20 @@ class Walk:
         self.origins[path] = np.repeat(fresh, each)
         return self.origins[path]
 
-    def make(self, path: str, size: int, function: Callable | None) -> tuple[Mask, Cut]:
-        """The mask on nodes that weights make by an activation, and the cut that it leaves."""
-        mask = self.mask(path, size)
-        if is_elementwise(function):
-            return mask, Cut(mask.keep, mask.value, self.number(path, size))
-        self.origins[path] = np.full(size, -1)
+    def make(self, at: At, features: int, activation: Callable | None) -> tuple[np.ndarray, Cut]:
+        """Which features a layer of weights keeps, and the cut behind its activation."""
+        if is_elementwise(activation):
+            mask = self.mask(at.path, features)
+            return mask.keep, Cut(mask.keep, mask.value, self.number(at.path, features))
+        cut = uncut(at.y)
+        self.origins[at.path] = cut.origin
         check(
-            mask.keep.all(),
-            f"expected every node of {path!r} to stay, since its activation mixes them; "
+            self.mask(at.path, len(cut.keep)).keep.all(),
+            f"expected every node of {at.path!r} to stay, since its activation mixes them; "
             "leave it out of the masks",
             "prune",
         )
-        return mask, Cut(mask.keep, mask.value, self.origins[path])
+        return np.ones(features, bool), cut
 
     def rename(self, path: str, cut: Cut) -> Cut:
         """The cut behind a site whose nodes are the channels of its input.

@@ -1,6 +1,6 @@
 """Batches of samples, with their classes where there are some, from arrays or an iterable."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -14,9 +14,14 @@ def labeled_batches(x, y, classes, where) -> tuple[Iterator[tuple[Any, np.ndarra
     """Batches `(x, labels)`, and how many classes; 0 without labels."""
     if classes is not None:
         check_count(classes, "classes", where)
-    leaves = jax.tree.leaves(x)
-    whole = bool(leaves) and all(hasattr(leaf, "shape") for leaf in leaves)
-    if whole:
+    if not _is_stream(x):
+        leaves = jax.tree.leaves(x)
+        check(
+            leaves and all(hasattr(leaf, "shape") for leaf in leaves),
+            "expected arrays (N, ...), a pytree of such or an iterable of batches, "
+            f"got {type(x).__name__}",
+            where,
+        )
         check(
             y is not None or classes is None,
             f"expected y, the classes of the samples, with classes={classes}",
@@ -24,15 +29,8 @@ def labeled_batches(x, y, classes, where) -> tuple[Iterator[tuple[Any, np.ndarra
         )
         if y is None:
             return iter([(x, None)]), 0
-        n = count_samples(leaves, where)
-        labels = _labels(y, n, classes, where)
+        labels = _labels(y, count_samples(leaves, where), classes, where)
         return iter([(x, labels)]), classes or int(labels.max()) + 1
-    check(
-        isinstance(x, Iterable) and not isinstance(x, list | tuple | dict | str),
-        f"expected arrays (N, ...), a pytree of such or an iterable of batches, "
-        f"got {type(x).__name__}; a list of batches goes in as iter(batches)",
-        where,
-    )
     check(
         y is None,
         "expected no y beside an iterable; give classes= and let it yield pairs (x, y)",
@@ -41,6 +39,12 @@ def labeled_batches(x, y, classes, where) -> tuple[Iterator[tuple[Any, np.ndarra
     if classes is None:
         return ((batch, None) for batch in x), 0
     return _pairs(x, classes, where), classes
+
+
+def _is_stream(x: Any) -> bool:
+    """Whether `x` yields batches; a list or a dict is a pytree, one batch."""
+    pytree = isinstance(x, list | tuple | Mapping | str)
+    return isinstance(x, Iterable) and not pytree and not hasattr(x, "shape")
 
 
 def _pairs(x: Iterable, classes: int, where: str) -> Iterator[tuple[Any, np.ndarray]]:

@@ -111,6 +111,7 @@ class Model:
 
     Attributes:
       program: its equations.
+      evaluate: `program.evaluate`, compiled.
       out_tree: how its outputs are put together.
       n: how many samples there are.
       tile: how many of them go through at once.
@@ -118,6 +119,7 @@ class Model:
     """
 
     program: Program
+    evaluate: Callable
     out_tree: Any
     n: int
     tile: int
@@ -165,7 +167,7 @@ class Model:
         self, arrays: Arrays, tile: Sequence[Any], patches: Patches | None = None, record=()
     ) -> tuple[list[Any], ByName]:
         """Outputs, flat, and recorded values for one tile of samples."""
-        return self.program.evaluate(arrays.consts, [*arrays.fixed, *tile], patches, record)
+        return self.evaluate(arrays.consts, [*arrays.fixed, *tile], patches, record=tuple(record))
 
     def outputs(self, arrays: Arrays, patches: Patches | None = None) -> Any:
         """What the function returns for all samples, under patches.

@@ -80,7 +80,7 @@ class Removal:
         """Every node, in the order of their numbers."""
         for nodes in self.model.nodes:
             for index in np.ndindex(*nodes.shape):
-                yield nodes.site.name, index if len(index) > 1 else index[0]
+                yield nodes.site.name, index if nodes.shape[1:] else index[-1]
 
     def by_name(self, numbers: np.ndarray) -> ByName:
         """One number for each node, (size, ...), as arrays by name."""

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxnodes.analysis.inference import check_inference
-from jaxnodes.analysis.model import Arrays, Model, Nodes
+from jaxnodes.analysis.model import Arrays, Model, Nodes, take
 from jaxnodes.analysis.sites_of import layer_steps
 from jaxnodes.errors import JaxNodesError, check, check_count, is_concrete
 from jaxnodes.program import Program
@@ -75,8 +75,8 @@ def prepare(
             "name the others by nodes=",
             where,
         )
-    fixed = traced.args[: len(traced.args) - len(leaves)]
-    return Model(program, traced.out_tree, n, tile, measured), Arrays(traced.consts, fixed, leaves)
+    model = Model(program, traced.run, traced.out_tree, n, tile, measured)
+    return model, Arrays(traced.consts, traced.args[: len(traced.args) - len(leaves)], leaves)
 
 
 def count_samples(leaves: Sequence[Any], where: str) -> int:
@@ -99,8 +99,13 @@ def compiled(measure: Callable, *options: Any) -> Callable:
 
 
 def whole_outputs(model: Model, arrays: Arrays) -> Any:
-    """What the function returns for all samples."""
-    return compiled(Model.outputs, model)(arrays)
+    """What the function returns for all samples, by the program that is compiled already."""
+    parts = [
+        [out[: fill.sum()] for out in model.run(arrays, take(arrays.leaves, rows))[0]]
+        for rows, fill in zip(model.rows, model.fill, strict=True)
+    ]
+    outs = [jnp.concatenate(of_tiles) for of_tiles in zip(*parts, strict=True)]
+    return model.out_tree.unflatten(outs)
 
 
 def whole_loss(model: Model, arrays: Arrays, loss: Callable, y: Any, where: str) -> jax.Array:

@@ -40,16 +40,26 @@ def weight(model: Model, variables: Any) -> ByName:
 
 def _weight(nodes: Nodes, variables: Any) -> jax.Array:
     name = nodes.site.name
-    path = "" if name == "node" else name.partition("#")[0]
-    held = [params for at, params in _dicts(variables, "") if at == path and _of(params)]
-    if not held:
+    path = () if name == "node" else tuple(name.partition("#")[0].split("/"))
+    every = {at: _of(params) for at, params in _dicts(variables, ())}
+    held = [weights for at, weights in every.items() if at == path and weights] or [
+        weights for at, weights in every.items() if weights and _alike(at, path)
+    ]
+    if len(held) != 1:
         raise JaxNodesError(
-            f"expected weights at {name!r} in the variables ({' or '.join(_WEIGHTS)}), got none; "
-            "name by nodes= those that have some",
+            f"expected weights at {name!r} in the variables ({' or '.join(_WEIGHTS)}), got "
+            f"{len(held) or 'none'}; name by nodes= those that have some",
             "attribute",
         )
-    sizes = [_size(nodes, key, w) for key, w in _of(held[0]).items()]
+    sizes = [_size(nodes, key, w) for key, w in held[0].items()]
     return jax.tree.reduce(jnp.add, sizes)
+
+
+def _alike(at: tuple[str, ...], path: tuple[str, ...]) -> bool:
+    """Whether two paths are one but for the first part: a collection such as flax's
+    "params", or the name of the model around all."""
+    pairs = [(at[1:], path), (at, path[1:]), (at[1:], path[1:])]
+    return any(a == b for a, b in pairs if a and b)
 
 
 def _size(nodes: Nodes, key: str, w: jax.Array) -> jax.Array:
@@ -74,15 +84,12 @@ def _of(params: Mapping) -> dict[str, jax.Array]:
     return {key: jnp.asarray(w) for key, w in arrays.items() if math.prod(w.shape)}
 
 
-def _dicts(tree: Any, path: str) -> Iterator[tuple[str, Mapping]]:
-    """Every dict in the variables with its path; a collection such as flax's "params", and a
-    model's own name around all, count as none."""
+def _dicts(tree: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Mapping]]:
+    """Every dict in the variables, with its path."""
     if isinstance(tree, Mapping):
         yield path, tree
         for key, inner in tree.items():
-            yield from _dicts(inner, f"{path}/{key}" if path else str(key))
-            if not path:
-                yield from _dicts(inner, "")
+            yield from _dicts(inner, (*path, str(key)))
     elif isinstance(tree, tuple | list):
         for inner in tree:
             yield from _dicts(inner, path)

@@ -196,10 +196,10 @@ class _Stream:
 
 def _range(of_tile: Tile) -> Limits:
     """From the lowest finite value to the highest, half a unit around a single one."""
-    ends = [np.asarray(end, np.float64) for end in (of_tile.minimum, of_tile.maximum)]
-    finite = np.concatenate([end[np.isfinite(end)] for end in ends])
-    low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 0.0)
-    return (low, high) if low < high else (low - 0.5, high + 0.5)
+    low, high = map(float, of_tile.span)
+    if low < high:
+        return low, high
+    return (low - 0.5, low + 0.5) if low == high else (-0.5, 0.5)
 
 
 def _limits(given: Any, name: str, what: str, where: str) -> Limits | None:

@@ -81,6 +81,7 @@ class Tile(NamedTuple):
     class_sums: Any
     top_values: Any
     top_rows: Any
+    span: Any  # of all finite values
 
 
 def of_site(
@@ -102,7 +103,7 @@ def of_site(
     def count(which):
         return jnp.sum(which & fill, axis=(0, 1))
 
-    n = count(True).astype(h.dtype)
+    n, finite = count(True).astype(h.dtype), fill & jnp.isfinite(h)
     mean = jnp.sum(h, axis=(0, 1), where=fill) / n
     off = h - mean
     # What the mean lost to rounding is taken off again.
@@ -124,6 +125,10 @@ def of_site(
         class_sums=jnp.einsum("sc,s...->...c", hot, of_samples, precision="highest"),
         top_values=top_values,
         top_rows=top_rows,
+        span=(
+            jnp.min(h, where=finite, initial=jnp.inf),
+            jnp.max(h, where=finite, initial=-jnp.inf),
+        ),
     )
 
 

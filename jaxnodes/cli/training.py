@@ -1,6 +1,7 @@
 """`jaxnodes train`: from the options to a saved run."""
 
 import dataclasses
+import functools
 import json
 import math
 import sys
@@ -172,13 +173,19 @@ def rate_of(options: Train) -> float:
 
 def optimizer_of(options: Train, samples: int) -> Any:
     """The optimizer and its schedule."""
-    import optax
-
     make: Callable = getattr(jn, options.optimizer)
     if options.schedule == "constant":
         return make(rate_of(options))
     steps = epochs_of(options) * math.ceil(samples / options.batch_size)
-    return make(optax.cosine_decay_schedule(rate_of(options), steps))
+    return make(_cosine(rate_of(options), steps))
+
+
+@functools.lru_cache
+def _cosine(rate: float, steps: int) -> Callable:
+    """A schedule; the same one for the same arguments, so that what is compiled serves again."""
+    import optax
+
+    return optax.cosine_decay_schedule(rate, steps)
 
 
 def save(run: Run, folder: Path) -> None:

@@ -16,6 +16,8 @@ from sklearn.metrics import log_loss, mean_absolute_error, r2_score
 import jaxnodes as jn
 from jaxnodes import data, plots
 from jaxnodes.cli import main
+from jaxnodes.cli.options import Train
+from jaxnodes.cli.training import optimizer_of
 from jaxnodes.training.saving import load_network
 from tests.cli.conftest import read_json, read_lines
 
@@ -126,7 +128,7 @@ def test_one_seed_one_run_and_nothing_of_the_test_part_in_it(tmp_path, done):
     }
     np.savez("one.npz", **arrays)
     np.savez("two.npz", **arrays | {"x_test": 9 * arrays["x_test"], "y_test": 1 - arrays["y_test"]})
-    common = ["train", "--hidden", 4, "--epochs", 2, "--batch-size", 16, "--json"]
+    common = ["train", "--hidden", 4, "--epochs", 2, "--batch-size", 16, "--json", "--quiet"]
     reports = {
         name: json.loads(done(*common, "--data", f"{source}.npz", "--out", name, *more))
         for name, source, more in [
@@ -159,23 +161,37 @@ def test_convolutions_on_a_folder_of_images(tmp_path, done):
     rows = done("predict", "run", "new.npz").splitlines()
     assert rows == done("predict", "run", tmp_path / "t10k-images-idx3-ubyte").splitlines()
     net, variables, _ = load_network("run")
-    logits = net.predict(variables, jnp.asarray(images[..., None] / np.float32(255)))
+    logits = jn.predict(net, variables, images[..., None] / np.float32(255))
     assert [row.split(",")[1] for row in rows[1:]] == [str(c) for c in logits.argmax(axis=1)]
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "momentum", "nesterov", "rmsprop", "adamw"])
-def test_optimizers_and_constant_rates(optimizer, done):
-    options = ["--data", "iris", "--model", "linear", "--epochs", 2, "--optimizer", optimizer]
-    done("train", *options, "--lr", 0.02, "--schedule", "constant", "--out", "run", "--json")
-    rows = read_lines(Path("run/history.jsonl"))
-    assert [row["learning_rate"] for row in rows] == pytest.approx([0.02, 0.02])
-    assert rows[1]["loss"] < rows[0]["loss"]
+@pytest.mark.parametrize("name", ["sgd", "momentum", "nesterov", "rmsprop", "adam", "adamw"])
+def test_optimizers_are_those_of_their_names(name):
+    options = Train(optimizer=name, schedule="constant", learning_rate=0.5)
+    optimizer = optimizer_of(options, 100)
+    assert optimizer.update is getattr(jn, name)(0.1).update
+    assert optimizer.init({"w": jnp.ones(2)}).learning_rate == 0.5
+
+
+def test_rates_fall_along_a_cosine_or_stay(done):
+    options = ["train", "--data", "iris", "--model", "linear", "--epochs", 2, "--lr", 0.02]
+    done(*options, "--out", "falls", "--json")
+    done(*options, "--out", "stays", "--json", "--schedule", "constant")
+    falls, stays = (
+        [row["learning_rate"] for row in read_lines(Path(run) / "history.jsonl")]
+        for run in ("falls", "stays")
+    )
+    assert stays == pytest.approx([0.02, 0.02])
+    # 108 samples make 4 steps an epoch; the last of each is step 3 and step 7 of 8.
+    assert falls == pytest.approx([0.01 * (1 + np.cos(np.pi * t / 8)) for t in (3, 7)], rel=1e-5)
 
 
 def test_early_stopping(done):
-    options = ["--data", "iris", "--hidden", 8, "--epochs", 200, "--early-stopping", 3]
-    report = json.loads(done("train", *options, "--rate", 0.1, "--out", "run", "--json"))
-    assert report["epochs"] == report["kept_epoch"] + 3 < 200
+    options = ["--data", "iris", "--hidden", 8, "--epochs", 40, "--early-stopping", 2]
+    report = json.loads(done("train", *options, "--lr", 0.2, "--out", "run", "--json"))
+    assert report["epochs"] == report["kept_epoch"] + 2 < 40
+    losses = [row["val_loss"] for row in read_lines(Path("run/history.jsonl"))]
+    assert losses[-3] == min(losses)
 
 
 def test_without_validation_the_last_epoch_is_kept(done):

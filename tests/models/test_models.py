@@ -10,7 +10,8 @@ from jaxnodes.models import cnn, linear, mlp
 
 
 def count(net, shape):
-    params, state = net.init(jax.random.key(0), jax.ShapeDtypeStruct((2, *shape), jnp.float32))
+    x = jax.ShapeDtypeStruct((2, *shape), jnp.float32)
+    params, state = jax.eval_shape(lambda: net.init(jax.random.key(0), x))
     assert not state
     return sum(p.size for p in jax.tree.leaves(params))
 
@@ -33,10 +34,10 @@ def count(net, shape):
 )
 def test_parameters(net, shape, parameters):
     assert count(net, shape) == parameters
-    variables = net.init(jax.random.key(0), jnp.ones((1, *shape)))
-    x = jax.random.uniform(jax.random.key(1), (5, *shape))
     outputs = net.layers[-1][1].features
-    assert net.predict(variables, x).shape == (5, outputs)
+    x = jax.ShapeDtypeStruct((5, *shape), jnp.float32)
+    made = jax.eval_shape(lambda x: net.predict(net.init(jax.random.key(0), x), x), x)
+    assert made.shape == (5, outputs)
 
 
 def test_an_mlp_is_its_equation():
@@ -48,9 +49,16 @@ def test_an_mlp_is_its_equation():
     np.testing.assert_allclose(net.predict((params, state), x), expected, rtol=1e-5, atol=1e-6)
 
 
+def test_a_linear_model_starts_at_nothing():
+    params, _ = linear((2, 3), 4).init(jax.random.key(0), jnp.ones((1, 2, 3)))
+    np.testing.assert_array_equal(params["dense1"]["w"], np.zeros((6, 4)))
+    with pytest.raises(jn.JaxNodesError, match=r"linear: expected each size of input_shape"):
+        linear((2, -3), 4)
+
+
 def test_flat_images_are_images():
     x = jax.random.uniform(jax.random.key(1), (3, 8, 8, 1))
-    image, flat = cnn((8, 8, 1), 10), cnn((64,), 10)
+    image, flat = cnn((8, 8, 1), 10, (4, 5), (6,)), cnn((64,), 10, (4, 5), (6,))
     variables = image.init(jax.random.key(0), x)
     np.testing.assert_array_equal(
         flat.predict(variables, x.reshape(3, 64)), image.predict(variables, x)
