@@ -69,12 +69,12 @@ from .layers.combinators import Parallel as Parallel
 from .layers.combinators import Repeat as Repeat
 from .layers.combinators import Residual as Residual
 from .layers.combinators import Sequential as Sequential
-from .layers.convolution import Conv as Conv
-from .layers.convolution import ConvTranspose as ConvTranspose
 from .layers.convolution import conv as conv
 from .layers.convolution import conv_init as conv_init
 from .layers.convolution import conv_transpose as conv_transpose
 from .layers.convolution import conv_transpose_init as conv_transpose_init
+from .layers.convolution_layers import Conv as Conv
+from .layers.convolution_layers import ConvTranspose as ConvTranspose
 from .layers.dot_product import dot_product_attention as dot_product_attention
 from .layers.embeddings import Embedding as Embedding
 from .layers.embeddings import embedding as embedding

@@ -62,9 +62,9 @@ def convolve_transpose(y: jax.Array, w: jax.Array, geometry: Geometry) -> jax.Ar
     return _bind(y, w, "x", geometry)
 
 
-# The three sides as products. For each row of the kernel (its places along the last
-# axis) what it sees is one matrix: a matrix of all that the kernel sees would be no
-# faster, and take the room of x once for each place in the kernel.
+# The three sides as products: one for each row of the kernel (its places along the last
+# axis), with the matrix of what that row sees. One matrix of all that the kernel sees is
+# no faster, and takes the room of x once for each place in the kernel.
 
 
 def _product_y(x, w, geo: Geometry):
@@ -102,18 +102,15 @@ def _is_depthwise(x, geo: Geometry) -> bool:
 
 
 def _by_group(equation: str, a, b):
-    """The contraction; with one group a plain matrix product, which XLA does faster.
-
-    Like `_wide`, it leaves half precision's sums in single precision, to be summed further.
-    """
-    dtype = np.promote_types(a.dtype, np.float32)
+    """The contraction; with one group a plain matrix product, which XLA does faster."""
+    contract = functools.partial(jnp.einsum, preferred_element_type=_wide(a).dtype)
     if a.shape[1] == 1:
-        plain = equation.replace("g", "")
-        return jnp.einsum(plain, a[:, 0], b[:, 0], preferred_element_type=dtype)[:, None]
-    return jnp.einsum(equation, a, b, preferred_element_type=dtype)
+        return contract(equation.replace("g", ""), a[:, 0], b[:, 0])[:, None]
+    return contract(equation, a, b)
 
 
 def _wide(x):
+    """Half precision in single precision, in which its products are summed."""
     return x.astype(np.promote_types(x.dtype, np.float32))
 
 
@@ -240,10 +237,10 @@ def _bind(a, w, side: Side, geometry: Geometry) -> jax.Array:
     bind = functools.partial(conv_p.bind, side=side, geometry=geometry)
     shardings = [jax.typeof(operand).sharding for operand in (a, w)]
     meshes = [s.mesh for s in shardings if AxisType.Explicit in s.mesh.axis_types]
-    if meshes:
-        batch = NamedSharding(meshes[0], PartitionSpec(shardings[0].spec[0]))
-        bind = jax.sharding.auto_axes(bind, out_sharding=batch)
-    return bind(a, w)
+    if not meshes:
+        return bind(a, w)
+    batch = NamedSharding(meshes[0], PartitionSpec(shardings[0].spec[0]))
+    return jax.sharding.auto_axes(bind, out_sharding=batch)(a, w)  # pyright: ignore[reportCallIssue]
 
 
 def _varying_as(a, b) -> jax.Array:

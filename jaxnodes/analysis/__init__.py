@@ -15,6 +15,7 @@ from jaxnodes.analysis.orders import Shapley, shapley
 from jaxnodes.analysis.pruning import prune
 from jaxnodes.analysis.pruning_to_size import prune_masks, prune_to
 from jaxnodes.analysis.streaming import statistics
+from jaxnodes.analysis.summaries import LayerSummary, Summary, summary
 from jaxnodes.analysis.tile_statistics import NodeStatistics
 
 __all__ = [
@@ -22,11 +23,13 @@ __all__ = [
     "Agreement",
     "Fidelity",
     "GradientFlow",
+    "LayerSummary",
     "NodeStatistics",
     "NonFinite",
     "Pairs",
     "RemovalCurve",
     "Shapley",
+    "Summary",
     "ablate",
     "ablate_pairs",
     "attribute",
@@ -40,4 +43,5 @@ __all__ = [
     "removal_curve",
     "shapley",
     "statistics",
+    "summary",
 ]

@@ -17,7 +17,7 @@ from jaxnodes.layers.attention_layers import Attention, CrossAttention
 from jaxnodes.layers.base import Elementwise, layer_name
 from jaxnodes.layers.batch_normalization import BatchNorm
 from jaxnodes.layers.cells import CELLS
-from jaxnodes.layers.convolution import Conv, ConvTranspose
+from jaxnodes.layers.convolution_layers import Conv, ConvTranspose
 from jaxnodes.layers.heads import Rescale
 from jaxnodes.layers.neurons import Dense
 from jaxnodes.layers.pooling import AvgPool, GlobalAvgPool, GlobalMaxPool, MaxPool

@@ -84,7 +84,7 @@ def find_nonfinite(f: Callable, *args: Any, auto: bool = False, **kwargs: Any) -
     ...         return jn.node(jnp.sqrt(jnp.sum(x**2)), "size", axis=None)
     >>> jn.analysis.find_nonfinite(loss, jnp.zeros(3))
     >>> print(jn.analysis.find_nonfinite(jax.jit(jax.grad(loss)), jnp.zeros(3)))
-    norm/size: div (float32 ()) turned infinite from finite inputs, backward
+    norm/size: div (float32 ()) turned infinite from finite inputs, forward
     """
     check(
         is_concrete((args, kwargs)),

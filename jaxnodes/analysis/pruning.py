@@ -14,9 +14,7 @@ import numpy as np
 
 from jaxnodes.analysis.cuts import Mask
 from jaxnodes.analysis.cutting import cut_out
-from jaxnodes.analysis.deltas import run_base
 from jaxnodes.analysis.sites_of import layer_steps, node_shape
-from jaxnodes.analysis.zeroed import bias_value
 from jaxnodes.errors import check, describe, is_concrete
 from jaxnodes.layers.arrays import shapes_of
 from jaxnodes.layers.base import Layer
@@ -49,11 +47,10 @@ def prune(
       masks: by node name, `True` where a node is kept: (size,), or (n, size) for the layers
         of a `Repeat`, of each of which as many must be kept. The other layers keep all.
       x: a batch of inputs, or `jax.ShapeDtypeStruct`s of one.
-      values: what takes the place of a removed node's value, as in `ablate`: `"zero"`;
-        `"mean"`, over the samples in `x`, space and steps; `"bias"`, what it is when all
-        weighted sums that reach it are zero; or a dict by name of numbers or arrays (size,),
-        for heads (size, dim) too. A recurrent unit must be replaced by zero, and so must
-        a channel whose next convolution pads its input with zeros.
+      values: what takes the place of a removed node's value: `"zero"`; `"mean"`, its mean
+        over the samples in `x`, space and steps; or a dict by name of numbers or arrays
+        (size,), for heads (size, dim) too. A recurrent unit must be replaced by zero, and so
+        must a channel whose next convolution pads its input with zeros.
 
     Returns:
       `(net, variables)`, layers by the same names. A layer without a bias gets one where it
@@ -171,36 +168,13 @@ def _given(net, traced: Traced, variables: Variables, x, names, values) -> Mappi
         )
         return values
     check(
-        values in ("zero", "mean", "bias"),
-        f"expected values 'zero', 'mean', 'bias' or a dict of arrays, got {values!r}",
+        values in ("zero", "mean"),
+        f"expected values 'zero', 'mean' or a dict of arrays, got {values!r}",
         "prune",
     )
     if values == "zero":
         return dict.fromkeys(names, 0.0)
-    if values == "bias":
-        return _bias_values(net, variables, x, names)
     return _means(net, traced, variables, x, tuple(names))
-
-
-def _bias_values(net, variables: Variables, x, names) -> dict[str, np.ndarray]:
-    """What nodes are without their weighted sums: the same for every sample, place and step."""
-    sample = jax.tree.map(lambda of: jnp.zeros((1, *of.shape[1:]), of.dtype), shapes_of(x))
-    traced = trace(net.predict, (variables, sample), {}, where="prune")
-    program, inputs = traced.program, [*traced.consts, *traced.args]
-    fixed = len(inputs) - len(jax.tree.leaves(x))
-    base = run_base(program.jaxpr, inputs)
-    made = {}
-    for name in names:
-        site = program.sites[name]
-        check(
-            not site.steps,
-            f"expected a node outside of loops for values='bias', got {name!r}; use 'zero'",
-            "prune",
-        )
-        (place,) = (p for places in program.places.values() for p in places if p.site == name)
-        value = bias_value(program, place, base, [i >= fixed for i in range(len(inputs))])
-        made[name] = np.moveaxis(np.asarray(value), site.axis, -1).reshape(-1, site.size)[0]
-    return made
 
 
 def _means(net, traced: Traced, variables: Variables, x, names) -> dict[str, np.ndarray]:

@@ -41,10 +41,9 @@ def weight(model: Model, variables: Any) -> ByName:
 def _weight(nodes: Nodes, variables: Any) -> jax.Array:
     name = nodes.site.name
     path = () if name == "node" else tuple(name.partition("#")[0].split("/"))
-    every = {at: _of(params) for at, params in _dicts(variables, ())}
-    held = [weights for at, weights in every.items() if at == path and weights] or [
-        weights for at, weights in every.items() if weights and _alike(at, path)
-    ]
+    every = [(at, weights) for at, params in _dicts(variables, ()) if (weights := _of(params))]
+    held = [weights for at, weights in every if at == path]
+    held = held or [weights for at, weights in every if _alike(at, path)]
     if len(held) != 1:
         raise JaxNodesError(
             f"expected weights at {name!r} in the variables ({' or '.join(_WEIGHTS)}), got "

@@ -6,6 +6,7 @@ and mistyped options are answered at once.
 
 import contextlib
 import io
+import os
 import re
 import sys
 from collections.abc import Sequence
@@ -36,8 +37,8 @@ def main(args: Sequence[str] | None = None) -> int:
       args: what follows `jaxnodes` on the command line; by default that of this process.
 
     Returns:
-      The exit code: 0; 1 if `doctor` finds something wrong; 2 for bad input, with one line
-      on stderr; 130 after Ctrl-C.
+      The exit code: 0; 1 if `doctor` finds something wrong, or nobody reads the output any
+      more; 2 for bad input, with one line on stderr; 130 after Ctrl-C.
     """
     arguments = list(sys.argv[1:] if args is None else args)
     if arguments == ["--version"]:
@@ -60,10 +61,16 @@ def main(args: Sequence[str] | None = None) -> int:
             return 0
         return _refuse(_sentence(problem.getvalue()))
     try:
-        return command()
+        code = command()
+        sys.stdout.flush()
+        return code
     except KeyboardInterrupt:
         print("jaxnodes: stopped", file=sys.stderr)
         return INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read our output has closed it; what is left must not be flushed into it.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except (ValueError, OSError) as error:
         from jaxnodes.errors import JaxNodesError
 

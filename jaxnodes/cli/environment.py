@@ -29,11 +29,11 @@ def keep_compiled_programs() -> Path | None:
     setting = os.environ.get("JAXNODES_COMPILE_CACHE", "")
     if setting.lower() in ("off", "no", "false", "0"):
         return None
-    home = Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser())
-    folder = (Path(setting) if setting else home / "jaxnodes") / _machine()
     try:
+        home = os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()
+        folder = Path(setting or Path(home) / "jaxnodes") / _machine()
         folder.mkdir(parents=True, exist_ok=True)
-    except OSError:
+    except (OSError, RuntimeError):  # the latter where there is no home
         return None
     if not os.access(folder, os.W_OK | os.X_OK):
         return None

@@ -1,11 +1,11 @@
 """`jaxnodes train`: from the options to a saved run."""
 
 import dataclasses
+import datetime
 import functools
 import json
 import math
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -147,7 +147,6 @@ def learn(run: Run) -> None:
             augment=distorting(image_shape(run.parts.train.x.shape[1:])) if augmented else None,
             early_stopping=stopping,
             hook=run.hook,
-            progress=sys.stdout.isatty() and not (options.quiet or options.json),
         )
     except KeyboardInterrupt:
         if not run.rows:
@@ -273,8 +272,8 @@ def epoch_line(row: dict[str, Any], epochs: int) -> str:
     left = seconds / epoch * (epochs - epoch)
     rate = row["learning_rate"]
     parts = [f"epoch {epoch:>{len(str(epochs))}}/{epochs}", measures_line(measures)]
-    parts += [] if rate is None else [f"rate {rate:.2e}"]
-    return "  ".join([*parts, f"{time.strftime('%M:%S', time.gmtime(left))} left"])
+    parts += [] if rate is None else [f"rate {rate:.1e}"]
+    return "  ".join([*parts, f"{datetime.timedelta(seconds=round(left))} left"])
 
 
 def measures_line(measures: dict[str, float]) -> str:

@@ -1,6 +1,6 @@
 """How a kernel slides, as people write it: sizes and padding brought to one form."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from jaxnodes.errors import JaxNodesError, check, check_count
@@ -14,7 +14,7 @@ def kernel_sizes(kernel_size: Size, where: str) -> tuple[int, ...]:
     check(1 <= len(kernel) <= 3, f"expected 1 to 3 kernel sizes, got {kernel_size!r}", where)
     for size in kernel:
         check_count(size, "kernel_size", where)
-    return kernel
+    return tuple(map(int, kernel))
 
 
 def sizes_for(value: Size, rank: int, name: str, where: str) -> tuple[int, ...]:
@@ -22,7 +22,7 @@ def sizes_for(value: Size, rank: int, name: str, where: str) -> tuple[int, ...]:
     check(len(sizes) == rank, f"expected {name} for {rank} spatial axes, got {value!r}", where)
     for size in sizes:
         check_count(size, name, where)
-    return sizes
+    return tuple(map(int, sizes))
 
 
 def padding_for(
@@ -51,17 +51,23 @@ def padding_for(
         )
     each = each_of(padding, rank)
     check(len(each) == rank, f"expected padding for {rank} spatial axes, got {padding!r}", where)
-    pads: Any = tuple(each_of(pair, 2) for pair in each)
+    pads = [each_of(pair, 2) for pair in each]
     for pair in pads:
         check(len(pair) == 2, f"expected pairs (low, high) of padding, got {pair!r}", where)
         for size in pair:
             check_count(size, "padding", where, least=0)
-    return pads
+    return tuple((int(low), int(high)) for low, high in pads)
 
 
 def each_of(value: Any, rank: int) -> tuple[Any, ...]:
     """What is given for each axis, or one thing for all of them."""
     return tuple(value) if isinstance(value, (list, tuple)) else (value,) * rank
+
+
+def shortest(sizes: Iterable[Any]) -> Any:
+    """Sizes that `each_of` spells out in full: one number if all are that number."""
+    first, *others = sizes = tuple(sizes)
+    return first if isinstance(first, int) and others.count(first) == len(others) else sizes
 
 
 def as_tuples(value: Any) -> Any:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 
 from jaxnodes.errors import check, check_count
 from jaxnodes.layers.combinators import Sequential
-from jaxnodes.layers.convolution import Conv
+from jaxnodes.layers.convolution_layers import Conv
 from jaxnodes.layers.neurons import Dense
 from jaxnodes.layers.pooling import MaxPool
 from jaxnodes.layers.regularization import Dropout

@@ -98,7 +98,7 @@ def test_integrated_gradients_sum_to_the_loss_without_the_site(case):
 @pytest.mark.parametrize("baseline", [None, 0.3])
 def test_conductance_sums_to_the_difference_of_the_outputs(baseline):
     f, variables, x, y = problem(*CURVED["mlp"])
-    options = {"method": "conductance", "loss": jn.mse, "batch_size": 4, "steps": 20}
+    options = {"method": "conductance", "loss": jn.mse, "batch_size": 4, "steps": 40}
     found = attribute(f, variables, x, y, baseline=baseline, **options)
     start = np.full(x.shape, baseline or 0.0)
     difference = jn.mse(f(variables, start), y) - jn.mse(f(variables, x), y)

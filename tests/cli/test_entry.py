@@ -89,6 +89,15 @@ def test_doctor(done, capsys, monkeypatch):
     assert "matmul    is wrong" in capsys.readouterr().out
 
 
+def test_nobody_reads_the_output():
+    command = [sys.executable, "-m", "jaxnodes", "doctor"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    process.stdout.close()
+    assert process.communicate()[1] == ""
+    assert process.returncode == 1
+
+
 def test_compiled_programs_are_kept(tmp_path):
     (tmp_path / "file").write_text("")
     code = """

@@ -41,7 +41,7 @@ def test_a_run_prints_what_it_does(digits_run):
     assert len(epochs) == len(history) == 3
     for text, row in zip(epochs, history, strict=True):
         assert f"epoch {row['epoch']}/3  loss {row['loss']:.4f}" in text
-        assert f"rate {row['learning_rate']:.2e}" in text
+        assert f"rate {row['learning_rate']:.1e}" in text
         assert text.endswith(" left")
     accuracy = read_json(folder / "metrics.json")["test"]["accuracy"]
     assert f"accuracy {accuracy:.4f} (360 samples)" in lines[-2]

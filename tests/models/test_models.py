@@ -59,9 +59,9 @@ def test_a_linear_model_starts_at_nothing():
 def test_flat_images_are_images():
     x = jax.random.uniform(jax.random.key(1), (3, 8, 8, 1))
     image, flat = cnn((8, 8, 1), 10, (4, 5), (6,)), cnn((64,), 10, (4, 5), (6,))
-    variables = image.init(jax.random.key(0), x)
+    variables = jax.jit(image.init)(jax.random.key(0), x)
     np.testing.assert_array_equal(
-        flat.predict(variables, x.reshape(3, 64)), image.predict(variables, x)
+        jn.predict(flat, variables, x.reshape(3, 64)), jn.predict(image, variables, x)
     )
 
 

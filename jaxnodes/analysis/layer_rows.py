@@ -1,0 +1,137 @@
+"""Which line of a summary each equation and each parameter of a program belongs to.
+
+An equation belongs to its scope, and there to the node that it flows into first: a scope
+may have several, or none, and nodes may have no scope. A parameter belongs where it is
+used first.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from jax.extend.core import Jaxpr, JaxprEqn, Literal
+
+from jaxnodes.automatic import ELEMENTWISE
+from jaxnodes.control_flow import KNOWN, bodies
+from jaxnodes.conv_primitive import conv_p
+from jaxnodes.dataflow import data_in, flow, settled
+from jaxnodes.program import Path, Program
+from jaxnodes.sites import join, plain
+
+_KINDS = {
+    "conv": {"conv_general_dilated", conv_p.name},
+    "dense": {"dot_general"},
+    "pool": {"reduce_window_max", "reduce_window_sum", "reduce_window_min", "reduce_window"},
+}
+
+
+class Row(NamedTuple):
+    """A line: the shape of its output, that output's bytes, and the kind of its operations."""
+
+    shape: tuple[int, ...]
+    memory: int
+    kind: str
+
+
+class Rows:
+    """The lines of a program.
+
+    Attributes:
+      rows: by name, in program order.
+      inputs: of each constant and input of the program, the line where it is used first.
+    """
+
+    def __init__(self, program: Program, fixed: int):
+        self._places = program.places
+        self._named: dict[str, set[str]] = {}
+        for place in (place for places in program.places.values() for place in places):
+            self._named.setdefault(plain(place.scope), set()).add(place.site)
+        self._keys: dict[Path, str] = {}
+        self._outputs: dict[str, tuple[tuple[int, ...], Any]] = {}
+        self._operations: dict[str, set[str]] = {}
+        jaxpr = program.jaxpr
+        count = len(jaxpr.constvars) + len(jaxpr.invars)
+        data = [i >= fixed for i in range(count)]
+        after = [None] * len(jaxpr.outvars)
+        self.inputs = [row or "" for row in self._visit(jaxpr, data, "", (), (), after)]
+        self.rows = {key: self._row(key) for key in reversed(self._operations)}
+
+    def row_of(self, path: Path) -> str:
+        """The line of an equation, or of the one that it is inside."""
+        while path not in self._keys:
+            path = path[:-2]
+        return self._keys[path]
+
+    def _visit(self, jaxpr: Jaxpr, data, scope, path, steps, after) -> list[str | None]:
+        """Goes through a program from its end.
+
+        Args:
+          data: of its constants and inputs, which depend on the data.
+          scope, path, steps: where it is, and the scans around it.
+          after: for each output the line that it flows into next.
+
+        Returns:
+          The same for its constants and inputs.
+        """
+        flags = flow(jaxpr, data)
+        into = {
+            var: row
+            for var, row in zip(jaxpr.outvars, after, strict=True)
+            if not isinstance(var, Literal)
+        }
+        for i, eqn in reversed(list(enumerate(jaxpr.eqns))):
+            here, inner = (*path, i), join(scope, str(eqn.source_info.name_stack))
+            operands = [not isinstance(var, Literal) and flags[var] for var in eqn.invars]
+            outs = [into.get(var) for var in eqn.outvars]
+            for place in self._places.get(here, ()):
+                outs[place.output] = place.site
+            if eqn.primitive.name in KNOWN:
+                before = self._inside(eqn, operands, inner, here, steps, outs)
+            else:
+                row = self._belongs(inner, outs, any(operands))
+                self._note(row, eqn, here, steps)
+                before = [row] * len(eqn.invars)
+            into |= {
+                var: row
+                for var, row in zip(eqn.invars, before, strict=True)
+                if row is not None and not isinstance(var, Literal)
+            }
+        return [into.get(var) for var in (*jaxpr.constvars, *jaxpr.invars)]
+
+    def _inside(self, eqn: JaxprEqn, operands, scope, path, steps, outs) -> list[str | None]:
+        before: list[str | None] = [None] * len(eqn.invars)
+        data = settled(eqn, operands)
+        if eqn.primitive.name == "scan":
+            steps = (*steps, eqn.params["length"])
+        for k, body in reversed(list(enumerate(bodies(eqn)))):
+            test = eqn.primitive.name == "while" and k == 0
+            after = [None] * len(body.jaxpr.outvars) if test else outs
+            found = self._visit(body.jaxpr, data_in(body, data), scope, (*path, k), steps, after)
+            inputs = found[len(body.jaxpr.constvars) :]
+            for operand, row in zip(body.operands, inputs, strict=True):
+                before[operand] = before[operand] if row is None else row
+        return before
+
+    def _belongs(self, scope: str, outs: Sequence[str | None], data: bool) -> str:
+        """The line of an equation. Without a scope, what has no data goes where it flows."""
+        scope = "/".join(part for part in plain(scope).split("/") if "->" not in part)  # einsum's
+        first = next(filter(None, outs), None)
+        if first in self._named.get(scope, ()):
+            return first or ""
+        return scope or ("" if data else first or "")
+
+    def _note(self, row: str, eqn: JaxprEqn, path: Path, steps: tuple[int, ...]) -> None:
+        self._keys[path] = row
+        self._operations[row] = self._operations.pop(row, set()) | {eqn.primitive.name}
+        if eqn.outvars and (row not in self._outputs or len(steps) < len(self._outputs[row][0])):
+            self._outputs[row] = steps, eqn.outvars[0].aval
+
+    def _row(self, key: str) -> Row:
+        operations = self._operations[key]
+        kinds = [kind for kind, names in _KINDS.items() if names & operations]
+        kinds += ["elementwise"] if operations <= ELEMENTWISE else []
+        if key not in self._outputs:
+            return Row((), 0, kinds[0] if kinds else "")
+        steps, aval = self._outputs[key]
+        shape = (*steps, *aval.shape)
+        return Row(shape, math.prod(shape) * aval.dtype.itemsize, kinds[0] if kinds else "")

@@ -1,0 +1,363 @@
+"""The convolution primitive against `lax.conv_general_dilated`, under every transformation."""
+
+import functools
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+from jax.test_util import check_grads
+
+from jaxnodes.conv_primitive import _PRODUCTS, _XLA, Geometry, convolve, convolve_transpose
+
+# Each geometry with its numbers of input channels and of filters.
+CASES = {
+    "1d": (Geometry((9,), (3,), (2,), ((1, 0),), (1,), 1), 3, 4),
+    "1d, causal, dilated": (Geometry((7,), (2,), (1,), ((3, 0),), (3,), 1), 2, 3),
+    "2d": (Geometry((5, 6), (3, 3), (1, 1), ((1, 1), (1, 1)), (1, 1), 1), 2, 3),
+    "all uneven": (Geometry((7, 5), (3, 2), (2, 3), ((0, 2), (1, 0)), (2, 1), 1), 3, 2),
+    "stride over the end": (Geometry((6, 8), (2, 2), (4, 3), ((0, 0), (0, 0)), (1, 1), 1), 1, 3),
+    "one channel": (Geometry((4, 4), (3, 3), (1, 1), ((0, 1), (1, 0)), (1, 1), 1), 1, 4),
+    "1 x 1": (Geometry((3, 4), (1, 1), (2, 1), ((0, 0), (0, 0)), (1, 1), 1), 3, 2),
+    "all of the input": (Geometry((3, 4), (3, 4), (1, 1), ((0, 0), (0, 0)), (1, 1), 1), 2, 3),
+    "groups": (Geometry((5, 4), (2, 3), (1, 2), ((1, 1), (0, 1)), (1, 1), 2), 4, 6),
+    "depthwise": (Geometry((5, 5), (3, 2), (2, 1), ((1, 1), (0, 1)), (1, 2), 3), 3, 3),
+    "depthwise, two each": (Geometry((4, 5), (2, 2), (1, 1), ((0, 0), (1, 1)), (1, 1), 3), 3, 6),
+    "3d": (Geometry((3, 4, 5), (2, 1, 3), (1, 2, 2), ((0, 1),) * 3, (1, 1, 1), 1), 2, 3),
+    "3d, groups": (Geometry((3, 3, 3), (2, 2, 2), (1, 1, 1), ((1, 0),) * 3, (1, 1, 1), 2), 4, 2),
+}
+FEW = ["all uneven", "groups", "depthwise", "3d"]
+every_case = pytest.mark.parametrize("case", CASES)
+few_cases = pytest.mark.parametrize("case", FEW)
+
+# Compiling is all the time these tests take, so XLA need not try hard.
+quick_jit = functools.partial(
+    jax.jit,
+    compiler_options={
+        "xla_backend_optimization_level": 0,
+        "xla_llvm_disable_expensive_passes": True,
+    },
+)
+
+
+@pytest.fixture(params=["float32", "float64"])
+def dtype(request):
+    with jax.enable_x64(request.param == "float64"):
+        yield jnp.dtype(request.param)
+
+
+def arrays(case, dtype=np.float32, batch=(2,), kernels=()):
+    """The geometry, an input and a kernel, or batches of them."""
+    geometry, channels, features = CASES[case]
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(*batch, *geometry.inputs, channels))
+    w = rng.normal(size=(*kernels, *geometry.kernel, channels // geometry.groups, features))
+    return geometry, jnp.asarray(x, dtype), jnp.asarray(w, dtype)
+
+
+def reference(x, w, geometry):
+    spatial = "DHW"[3 - len(geometry.kernel) :]
+    return lax.conv_general_dilated(
+        x,
+        w,
+        geometry.strides,
+        geometry.padding,
+        rhs_dilation=geometry.dilation,
+        dimension_numbers=(f"N{spatial}C", f"{spatial}IO", f"N{spatial}C"),
+        feature_group_count=geometry.groups,
+    )
+
+
+def close(actual, expected, tolerance=None):
+    actual, expected = jax.tree.leaves(actual), jax.tree.leaves(expected)
+    for a, b in zip(actual, expected, strict=True):
+        limit = tolerance or {4: 1e-5, 8: 1e-11}[a.dtype.itemsize]
+        assert a.dtype == b.dtype
+        np.testing.assert_allclose(a, b, rtol=limit, atol=limit)
+
+
+def loss(function):
+    """A number of which every output is a part, and no derivative is zero."""
+    return lambda x, w: jnp.sum(jnp.sin(function(x, w)))
+
+
+def both(case, **sizes):
+    """Ours, theirs, and arguments for them."""
+    geometry, x, w = arrays(case, **sizes)
+    ours = functools.partial(convolve, geometry=geometry)
+    return ours, functools.partial(reference, geometry=geometry), x, w
+
+
+@pytest.mark.parametrize("forms", [_PRODUCTS, _XLA], ids=["products", "xla"])
+@every_case
+def test_sides(case, forms, dtype):
+    """Both ways to compute each side, whichever this machine takes."""
+    geometry, x, w = arrays(case, dtype)
+
+    @quick_jit
+    def run(x, w):
+        y, backward = jax.vjp(functools.partial(reference, geometry=geometry), x, w)
+        ct = jnp.cos(y)
+        ours = [forms["y"](x, w, geometry), forms["x"](ct, w, geometry), forms["w"](x, ct, geometry)]
+        return ours, [y, *backward(ct)]
+
+    close(*run(x, w))
+
+
+@every_case
+def test_value_and_gradients(case, dtype):
+    ours, theirs, x, w = both(case, dtype=dtype)
+    assert jax.eval_shape(ours, x, w) == jax.eval_shape(theirs, x, w)
+    close(ours(x, w), theirs(x, w))
+    gradients = [quick_jit(jax.value_and_grad(loss(f), (0, 1)))(x, w) for f in (ours, theirs)]
+    close(*gradients)
+
+
+@every_case
+def test_transpose(case, dtype):
+    """`convolve_transpose` is the linear transpose of `convolve`, and the other way round."""
+    ours, theirs, x, w = both(case, dtype=dtype)
+    geometry = CASES[case][0]
+    y = jnp.cos(theirs(x, w))
+    expected = jax.linear_transpose(lambda x: theirs(x, w), x)(y)[0]
+    close(convolve_transpose(y, w, geometry), expected)
+    there_and_back = jax.linear_transpose(lambda y: convolve_transpose(y, w, geometry), y)
+    close(there_and_back(x)[0], theirs(x, w))
+
+
+@pytest.mark.parametrize("transposed", [False, True], ids=["convolve", "transposed"])
+@few_cases
+def test_second_derivatives_in_both_modes(case, transposed, x64):
+    geometry, x, w = arrays(case, jnp.float64)
+    a = reference(x, w, geometry) if transposed else x
+    function = convolve_transpose if transposed else convolve
+    check_grads(
+        quick_jit(loss(functools.partial(function, geometry=geometry))), (a, w), 2, ["fwd", "rev"]
+    )
+
+
+@few_cases
+def test_jvp_and_hessian(case, x64):
+    ours, theirs, x, w = both(case, dtype=jnp.float64, batch=(1,))
+
+    def forward(f):
+        return jax.jvp(loss(f), (x, w), (jnp.cos(x), jnp.sin(w)))
+
+    close(quick_jit(lambda: forward(ours))(), quick_jit(lambda: forward(theirs))())
+    close(*[quick_jit(jax.hessian(loss(f), (0, 1)))(x, w) for f in (ours, theirs)])
+
+
+MAPPED = {"inputs": (0, None), "kernels": (None, 0), "both": (0, 0), "inner axes": (2, 1)}
+
+
+@pytest.mark.parametrize("in_axes", MAPPED.values(), ids=MAPPED)
+@few_cases
+def test_vmap_mixed_with_grad(case, in_axes):
+    """vmap of the value, vmap of the gradients, gradients of the vmapped, vmap twice."""
+    sizes = {"batch": (3, 2) if in_axes[0] is not None else (2,)}
+    sizes["kernels"] = (3,) if in_axes[1] is not None else ()
+    ours, theirs, x, w = both(case, **sizes)
+    if in_axes == (2, 1):
+        x, w = jnp.moveaxis(x, 0, 2), jnp.moveaxis(w, 0, 1)
+
+    def run(f, mapped):
+        over_three = mapped(f, in_axes)
+        return (
+            over_three(x, w),
+            mapped(jax.grad(loss(f), (0, 1)), in_axes)(x, w),
+            jax.grad(loss(over_three), (0, 1))(x, w),
+            mapped(mapped(f, (None, 0)), (0, None))(jnp.stack([x, -x]), jnp.stack([w, -w]))
+            if None not in in_axes and in_axes != (2, 1)
+            else (),
+        )
+
+    def looped(f, in_axes):
+        """What vmap means."""
+
+        def call(*args):
+            axes = list(zip(args, in_axes, strict=True))
+            count = next(arg.shape[axis] for arg, axis in axes if axis is not None)
+            results = [
+                f(*(a if axis is None else jnp.take(a, i, axis) for a, axis in axes))
+                for i in range(count)
+            ]
+            return jax.tree.map(lambda *leaves: jnp.stack(leaves), *results)
+
+        return call
+
+    mapped, expected = (
+        quick_jit(functools.partial(run, f, how))()
+        for f, how in [(lambda x, w: many(ours, x, w), jax.vmap), (lambda x, w: many(theirs, x, w), looped)]
+    )
+    close(mapped, expected)
+
+
+def many(f, x, w):
+    """`f` over whatever leading axes x and w have beyond its own."""
+    return f(x, w)
+
+
+def descend(f, x, w, steps, loop):
+    """Gradient descent on the kernel and the input."""
+
+    def step(carry, scale):
+        value, gradients = jax.value_and_grad(lambda c: scale * loss(f)(*c))(carry)
+        return jax.tree.map(lambda c, g: c - 0.1 * g, carry, gradients), value
+
+    return loop(step, (x, w), jnp.linspace(0.5, 1.0, steps, dtype=x.dtype))
+
+
+def unrolled(step, carry, xs):
+    values = []
+    for x in xs:
+        carry, value = step(carry, x)
+        values.append(value)
+    return carry, jnp.stack(values)
+
+
+@few_cases
+def test_training_in_a_scan(case):
+    ours, theirs, x, w = both(case)
+    scanned = jax.jit(lambda x, w: descend(ours, x, w, 3, lax.scan))(x, w)
+    close(scanned, descend(theirs, x, w, 3, unrolled))
+
+
+def convolutions(f, x, w, platform="cpu"):
+    """How many convolutions of XLA's a descent in a scan is lowered to."""
+    traced = jax.jit(lambda x, w: descend(f, x, w, 3, lax.scan)).trace(x, w)
+    return traced.lower(lowering_platforms=(platform,)).as_text().count("stablehlo.convolution")
+
+
+@pytest.mark.parametrize(
+    ("case", "in_scan"), [("1d", 1), ("2d", 1), ("groups", 1), ("depthwise", 0), ("3d", 0)]
+)
+def test_gradients_in_a_scan_are_matrix_products_on_cpu(case, in_scan):
+    """XLA on CPU runs the gradient of a convolution in a loop body by its naive loop."""
+    ours, theirs, x, w = both(case)
+    assert convolutions(theirs, x, w) == 3
+    assert convolutions(ours, x, w) == in_scan
+    assert convolutions(ours, x, w, "cuda") == 3
+    text = jax.jit(lambda x, w: descend(ours, x, w, 3, lax.scan)).lower(x, w).compile().as_text()
+    assert text.count(" convolution(") <= in_scan
+
+
+def test_a_batch_of_kernels_is_lowered_to_products():
+    ours, theirs, x, w = both("2d", kernels=(3,))
+    ours, theirs = (jax.vmap(f, (None, 0)) for f in (ours, theirs))
+    assert convolutions(theirs, x, w) > 0
+    assert convolutions(ours, x, w) == convolutions(ours, x, w, "cuda") == 0
+
+
+@pytest.mark.parametrize("case", ["2d", *FEW])
+def test_half_precision_is_rounded_once(case):
+    """In the products sums are kept in single precision."""
+    geometry, x, w = arrays(case, jnp.bfloat16)
+    y = reference(x, w, geometry)
+    operands = {"y": (x, w), "x": (y, w), "w": (x, y)}
+    for side, (a, b) in operands.items():
+        half = quick_jit(lambda a, b, side=side: _PRODUCTS[side](a, b, geometry))(a, b)
+        assert half.dtype == jnp.bfloat16
+        single = _XLA[side](a.astype(jnp.float32), b.astype(jnp.float32), geometry)
+        np.testing.assert_allclose(half.astype(jnp.float32), single, rtol=2**-8, atol=1e-6)
+    gradients = jax.grad(loss(functools.partial(convolve, geometry=geometry)), (0, 1))(x, w)
+    assert [g.dtype for g in gradients] == [jnp.bfloat16] * 2
+
+
+@few_cases
+def test_no_samples(case):
+    ours, theirs, x, w = both(case, batch=(0,))
+    assert ours(x, w).shape == theirs(x, w).shape
+    by_x, by_w = jax.grad(loss(ours), (0, 1))(x, w)
+    assert by_x.shape == x.shape
+    np.testing.assert_array_equal(by_w, np.zeros(w.shape))
+
+
+@pytest.mark.parametrize(
+    ("geometry", "outputs"),
+    [
+        (Geometry((7, 7), (3, 3), (2, 3), ((0, 0), (1, 1)), (1, 2), 1), (3, 2)),
+        (Geometry((2,), (3,), (1,), ((0, 0),), (1,), 1), (0,)),
+        (Geometry((2,), (9,), (4,), ((0, 0),), (1,), 1), (0,)),
+    ],
+)
+def test_outputs(geometry, outputs):
+    assert geometry.outputs == outputs
+
+
+@pytest.mark.parametrize("wrap", [jax.checkpoint, jax.jit, lambda f: jax.jit(jax.jit(f))])
+def test_wrapped(wrap):
+    ours, theirs, x, w = both("groups")
+    close(*[jax.grad(loss(f), (0, 1))(x, w) for f in (wrap(ours), theirs)])
+
+
+def test_no_tracer_leaks():
+    ours, _, x, w = both("groups")
+    with jax.checking_leaks():
+        jax.jit(jax.grad(loss(jax.vmap(ours, (0, None))), (0, 1)))(x[None], w)
+        jax.jit(jax.hessian(loss(ours)))(x[:1], w)
+
+
+def test_any_number_of_samples_in_one_export():
+    ours, theirs, x, w = both("depthwise")
+    size = jax.export.symbolic_shape("n")
+    sample = jax.ShapeDtypeStruct((*size, *x.shape[1:]), x.dtype)
+    gradients = jax.jit(jax.grad(loss(ours), (0, 1)))
+    exported = jax.export.export(gradients, platforms=["cpu", "cuda"])(sample, w)
+    close(exported.call(x, w), jax.grad(loss(theirs), (0, 1))(x, w))
+
+
+# Over eight simulated devices.
+
+
+def meshed(kind):
+    assert jax.device_count() == 8
+    return jax.make_mesh((8,), ("data",), axis_types=(kind,))
+
+
+KINDS = [AxisType.Auto, AxisType.Explicit]
+KERNEL, SAMPLES = PartitionSpec(), PartitionSpec("data")
+
+
+@pytest.mark.parametrize("check_vma", [True, False])
+@pytest.mark.parametrize("case", FEW)
+def test_gradients_in_shard_map(case, check_vma):
+    """The kernel, the same on all devices, gets the sum of what each device's samples say."""
+    ours, theirs, x, w = both(case, batch=(8,))
+
+    def local(x, w):
+        by_x, by_w = jax.grad(loss(ours), (0, 1))(x, w)
+        return by_x, by_w if check_vma else lax.psum(by_w, "data")
+
+    specs = {"in_specs": (SAMPLES, KERNEL), "out_specs": (SAMPLES, KERNEL)}
+    mapped = jax.shard_map(local, mesh=meshed(AxisType.Auto), check_vma=check_vma, **specs)
+    close(jax.jit(mapped)(x, w), jax.grad(loss(theirs), (0, 1))(x, w))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("case", FEW)
+def test_gradients_of_sharded_samples(case, kind):
+    ours, theirs, x, w = both(case, batch=(8,))
+    expected = jax.value_and_grad(loss(theirs), (0, 1))(x, w)
+    mesh = meshed(kind)
+    x, w = jax.device_put((x, w), tuple(NamedSharding(mesh, s) for s in (SAMPLES, KERNEL)))
+    actual = jax.jit(jax.value_and_grad(loss(ours), (0, 1)))(x, w)
+    close(actual, expected)
+    rows = NamedSharding(mesh, SAMPLES)
+    assert actual[1][0].sharding.is_equivalent_to(rows, x.ndim)
+    assert jax.jit(ours)(x, w).sharding.is_equivalent_to(rows, x.ndim)
+
+
+def test_a_kernel_sharded_over_its_filters():
+    """Under explicit axes the outputs are gathered; the numbers are what they are."""
+    mesh = meshed(AxisType.Explicit)
+    rng = np.random.default_rng(0)
+    x, w = rng.normal(size=(2, 5, 3)).astype("f"), rng.normal(size=(3, 3, 16)).astype("f")
+    geometry = Geometry((5,), (3,), (1,), ((1, 1),), (1,), 1)
+    expected = jax.grad(loss(functools.partial(reference, geometry=geometry)), (0, 1))(x, w)
+    with jax.set_mesh(mesh):
+        filters = jax.device_put(w, NamedSharding(mesh, PartitionSpec(None, None, "data")))
+        ours = loss(functools.partial(convolve, geometry=geometry))
+        close(jax.jit(jax.grad(ours, (0, 1)))(x, filters), expected)
