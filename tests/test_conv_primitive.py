@@ -1,7 +1,6 @@
 """The convolution primitive against `lax.conv_general_dilated`, under every transformation."""
 
 import functools
-import math
 
 import jax
 import jax.numpy as jnp
@@ -91,52 +90,48 @@ def both(case, **sizes):
     return ours, functools.partial(reference, geometry=geometry), x, w
 
 
-@pytest.mark.parametrize("forms", [_PRODUCTS, _XLA], ids=["products", "xla"])
 @every_case
-def test_sides(case, forms, dtype):
-    """Both ways to compute each side, whichever this machine takes."""
-    geometry, x, w = arrays(case, dtype)
+def test_values_and_gradients(case, dtype):
+    """By the primitive, and by both ways to compute a side, whichever this machine takes."""
+    ours, theirs, x, w = both(case, dtype=dtype)
+    geometry = CASES[case][0]
+    assert jax.eval_shape(ours, x, w) == jax.eval_shape(theirs, x, w)
 
     @quick_jit
     def run(x, w):
-        y, backward = jax.vjp(functools.partial(reference, geometry=geometry), x, w)
+        y, backward = jax.vjp(theirs, x, w)
         ct = jnp.cos(y)
-        ours = [forms["y"](x, w, geometry), forms["x"](ct, w, geometry), forms["w"](x, ct, geometry)]
-        return ours, [y, *backward(ct)]
+        operands = {"y": (x, w), "x": (ct, w), "w": (x, ct)}
+        products, xla = (
+            [table[side](*operands[side], geometry) for side in "yxw"]
+            for table in (_PRODUCTS, _XLA)
+        )
+        y_ours, backward_ours = jax.vjp(ours, x, w)
+        return [[y, *backward(ct)], [y_ours, *backward_ours(ct)], products, xla]
 
-    close(*run(x, w))
-
-
-@every_case
-def test_value_and_gradients(case, dtype):
-    ours, theirs, x, w = both(case, dtype=dtype)
-    assert jax.eval_shape(ours, x, w) == jax.eval_shape(theirs, x, w)
-    close(ours(x, w), theirs(x, w))
-    gradients = [quick_jit(jax.value_and_grad(loss(f), (0, 1)))(x, w) for f in (ours, theirs)]
-    close(*gradients)
+    expected, *results = run(x, w)
+    for result in results:
+        close(result, expected)
 
 
-@every_case
-def test_transpose(case, dtype):
+@few_cases
+def test_transpose(case, x64):
     """`convolve_transpose` is the linear transpose of `convolve`, and the other way round."""
-    ours, theirs, x, w = both(case, dtype=dtype)
-    geometry = CASES[case][0]
+    _, theirs, x, w = both(case, dtype=jnp.float64)
+    transposed = functools.partial(convolve_transpose, w=w, geometry=CASES[case][0])
     y = jnp.cos(theirs(x, w))
-    expected = jax.linear_transpose(lambda x: theirs(x, w), x)(y)[0]
-    close(convolve_transpose(y, w, geometry), expected)
-    there_and_back = jax.linear_transpose(lambda y: convolve_transpose(y, w, geometry), y)
-    close(there_and_back(x)[0], theirs(x, w))
+    close(transposed(y), jax.linear_transpose(lambda x: theirs(x, w), x)(y)[0])
+    close(jax.linear_transpose(transposed, y)(x)[0], theirs(x, w))
 
 
 @pytest.mark.parametrize("transposed", [False, True], ids=["convolve", "transposed"])
-@few_cases
+@pytest.mark.parametrize("case", ["all uneven", "depthwise"])
 def test_second_derivatives_in_both_modes(case, transposed, x64):
     geometry, x, w = arrays(case, jnp.float64)
-    a = reference(x, w, geometry) if transposed else x
+    a = jnp.cos(reference(x, w, geometry)) if transposed else x
     function = convolve_transpose if transposed else convolve
-    check_grads(
-        quick_jit(loss(functools.partial(function, geometry=geometry))), (a, w), 2, ["fwd", "rev"]
-    )
+    f = jax.jit(loss(functools.partial(function, geometry=geometry)))
+    check_grads(f, (a, w), order=2, modes=["fwd", "rev"])
 
 
 @few_cases
@@ -150,54 +145,50 @@ def test_jvp_and_hessian(case, x64):
     close(*[quick_jit(jax.hessian(loss(f), (0, 1)))(x, w) for f in (ours, theirs)])
 
 
+def looped(f, in_axes):
+    """What vmap means."""
+
+    def call(*args):
+        axes = list(zip(args, in_axes, strict=True))
+        count = next(arg.shape[axis] for arg, axis in axes if axis is not None)
+        results = [
+            f(*(a if axis is None else jnp.take(a, i, axis) for a, axis in axes))
+            for i in range(count)
+        ]
+        return jax.tree.map(lambda *leaves: jnp.stack(leaves), *results)
+
+    return call
+
+
 MAPPED = {"inputs": (0, None), "kernels": (None, 0), "both": (0, 0), "inner axes": (2, 1)}
 
 
 @pytest.mark.parametrize("in_axes", MAPPED.values(), ids=MAPPED)
 @few_cases
 def test_vmap_mixed_with_grad(case, in_axes):
-    """vmap of the value, vmap of the gradients, gradients of the vmapped, vmap twice."""
-    sizes = {"batch": (3, 2) if in_axes[0] is not None else (2,)}
-    sizes["kernels"] = (3,) if in_axes[1] is not None else ()
-    ours, theirs, x, w = both(case, **sizes)
-    if in_axes == (2, 1):
-        x, w = jnp.moveaxis(x, 0, 2), jnp.moveaxis(w, 0, 1)
+    """vmap of the value, vmap of the gradients, gradients of the vmapped."""
+    batch = (2,) if in_axes[0] is None else (3, 2)
+    ours, theirs, x, w = both(case, batch=batch, kernels=() if in_axes[1] is None else (3,))
+    pairs = zip((x, w), in_axes, strict=True)
+    args = [a if axis is None else jnp.moveaxis(a, 0, axis) for a, axis in pairs]
+
+    def run(f, mapped, *args):
+        many = mapped(f, in_axes)
+        each, whole = mapped(jax.grad(loss(f), (0, 1)), in_axes), jax.grad(loss(many), (0, 1))
+        return many(*args), each(*args), whole(*args)
+
+    expected = quick_jit(functools.partial(run, theirs, looped))(*args)
+    close(quick_jit(functools.partial(run, ours, jax.vmap))(*args), expected)
+
+
+def test_vmap_twice():
+    ours, theirs, x, w = both("groups", batch=(2, 2), kernels=(3,))
 
     def run(f, mapped):
-        over_three = mapped(f, in_axes)
-        return (
-            over_three(x, w),
-            mapped(jax.grad(loss(f), (0, 1)), in_axes)(x, w),
-            jax.grad(loss(over_three), (0, 1))(x, w),
-            mapped(mapped(f, (None, 0)), (0, None))(jnp.stack([x, -x]), jnp.stack([w, -w]))
-            if None not in in_axes and in_axes != (2, 1)
-            else (),
-        )
+        every_pair = mapped(mapped(jax.grad(loss(f), (0, 1)), (None, 0)), (0, None))
+        return quick_jit(every_pair)(x, w)
 
-    def looped(f, in_axes):
-        """What vmap means."""
-
-        def call(*args):
-            axes = list(zip(args, in_axes, strict=True))
-            count = next(arg.shape[axis] for arg, axis in axes if axis is not None)
-            results = [
-                f(*(a if axis is None else jnp.take(a, i, axis) for a, axis in axes))
-                for i in range(count)
-            ]
-            return jax.tree.map(lambda *leaves: jnp.stack(leaves), *results)
-
-        return call
-
-    mapped, expected = (
-        quick_jit(functools.partial(run, f, how))()
-        for f, how in [(lambda x, w: many(ours, x, w), jax.vmap), (lambda x, w: many(theirs, x, w), looped)]
-    )
-    close(mapped, expected)
-
-
-def many(f, x, w):
-    """`f` over whatever leading axes x and w have beyond its own."""
-    return f(x, w)
+    close(run(ours, jax.vmap), run(theirs, looped))
 
 
 def descend(f, x, w, steps, loop):

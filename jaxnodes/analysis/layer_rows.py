@@ -33,6 +33,17 @@ class Row(NamedTuple):
     kind: str
 
 
+#: Of what is used nowhere, or where nobody can see it.
+NO_ROW = Row((), 0, "")
+
+
+class _Next(NamedTuple):
+    """Where a value is used first, and the node that comes of it first."""
+
+    row: str | None = None
+    site: str | None = None
+
+
 class Rows:
     """The lines of a program.
 
@@ -52,8 +63,8 @@ class Rows:
         jaxpr = program.jaxpr
         count = len(jaxpr.constvars) + len(jaxpr.invars)
         data = [i >= fixed for i in range(count)]
-        after = [None] * len(jaxpr.outvars)
-        self.inputs = [row or "" for row in self._visit(jaxpr, data, "", (), (), after)]
+        after = [_Next()] * len(jaxpr.outvars)
+        self.inputs = [found.row or "" for found in self._visit(jaxpr, data, "", (), (), after)]
         self.rows = {key: self._row(key) for key in reversed(self._operations)}
 
     def row_of(self, path: Path) -> str:
@@ -62,63 +73,66 @@ class Rows:
             path = path[:-2]
         return self._keys[path]
 
-    def _visit(self, jaxpr: Jaxpr, data, scope, path, steps, after) -> list[str | None]:
+    def _visit(self, jaxpr: Jaxpr, data, scope, path, steps, after) -> list[_Next]:
         """Goes through a program from its end.
 
         Args:
           data: of its constants and inputs, which depend on the data.
           scope, path, steps: where it is, and the scans around it.
-          after: for each output the line that it flows into next.
+          after: what comes of each output.
 
         Returns:
           The same for its constants and inputs.
         """
         flags = flow(jaxpr, data)
         into = {
-            var: row
-            for var, row in zip(jaxpr.outvars, after, strict=True)
+            var: found
+            for var, found in zip(jaxpr.outvars, after, strict=True)
             if not isinstance(var, Literal)
         }
         for i, eqn in reversed(list(enumerate(jaxpr.eqns))):
             here, inner = (*path, i), join(scope, str(eqn.source_info.name_stack))
             operands = [not isinstance(var, Literal) and flags[var] for var in eqn.invars]
-            outs = [into.get(var) for var in eqn.outvars]
+            outs = [into.get(var, _Next()) for var in eqn.outvars]
             for place in self._places.get(here, ()):
-                outs[place.output] = place.site
+                outs[place.output] = _Next(place.site, place.site)
             if eqn.primitive.name in KNOWN:
                 before = self._inside(eqn, operands, inner, here, steps, outs)
             else:
-                row = self._belongs(inner, outs, any(operands))
+                row, site = self._belongs(inner, outs, any(operands))
                 self._note(row, eqn, here, steps)
-                before = [row] * len(eqn.invars)
-            into |= {
-                var: row
-                for var, row in zip(eqn.invars, before, strict=True)
-                if row is not None and not isinstance(var, Literal)
-            }
-        return [into.get(var) for var in (*jaxpr.constvars, *jaxpr.invars)]
+                before = [_Next(row, site)] * len(eqn.invars)
+            for var, (row, site) in zip(eqn.invars, before, strict=True):
+                if not isinstance(var, Literal):
+                    later = into.get(var, _Next())
+                    into[var] = _Next(row or later.row, site or later.site)
+        return [into.get(var, _Next()) for var in (*jaxpr.constvars, *jaxpr.invars)]
 
-    def _inside(self, eqn: JaxprEqn, operands, scope, path, steps, outs) -> list[str | None]:
-        before: list[str | None] = [None] * len(eqn.invars)
+    def _inside(self, eqn: JaxprEqn, operands, scope, path, steps, outs) -> list[_Next]:
+        before = [_Next()] * len(eqn.invars)
         data = settled(eqn, operands)
         if eqn.primitive.name == "scan":
             steps = (*steps, eqn.params["length"])
         for k, body in reversed(list(enumerate(bodies(eqn)))):
             test = eqn.primitive.name == "while" and k == 0
-            after = [None] * len(body.jaxpr.outvars) if test else outs
+            after = [_Next()] * len(body.jaxpr.outvars) if test else outs
             found = self._visit(body.jaxpr, data_in(body, data), scope, (*path, k), steps, after)
             inputs = found[len(body.jaxpr.constvars) :]
-            for operand, row in zip(body.operands, inputs, strict=True):
-                before[operand] = before[operand] if row is None else row
+            for operand, (row, site) in zip(body.operands, inputs, strict=True):
+                later = before[operand]
+                before[operand] = _Next(row or later.row, site or later.site)
         return before
 
-    def _belongs(self, scope: str, outs: Sequence[str | None], data: bool) -> str:
-        """The line of an equation. Without a scope, what has no data goes where it flows."""
+    def _belongs(self, scope: str, outs: Sequence[_Next], data: bool) -> tuple[str, str | None]:
+        """The line of an equation, and the node that comes of it first.
+
+        Without a scope, what is made of parameters alone belongs where it is used.
+        """
         scope = "/".join(part for part in plain(scope).split("/") if "->" not in part)  # einsum's
-        first = next(filter(None, outs), None)
-        if first in self._named.get(scope, ()):
-            return first or ""
-        return scope or ("" if data else first or "")
+        row, site = (next(filter(None, each), None) for each in zip(_Next(), *outs, strict=True))
+        if site in self._named.get(scope, ()):
+            return site or "", site
+        return scope or ("" if data else row or ""), site
 
     def _note(self, row: str, eqn: JaxprEqn, path: Path, steps: tuple[int, ...]) -> None:
         self._keys[path] = row
@@ -129,9 +143,9 @@ class Rows:
     def _row(self, key: str) -> Row:
         operations = self._operations[key]
         kinds = [kind for kind, names in _KINDS.items() if names & operations]
-        kinds += ["elementwise"] if operations <= ELEMENTWISE else []
+        kinds += ["elementwise"] if operations <= ELEMENTWISE else [""]
         if key not in self._outputs:
-            return Row((), 0, kinds[0] if kinds else "")
+            return NO_ROW._replace(kind=kinds[0])
         steps, aval = self._outputs[key]
         shape = (*steps, *aval.shape)
-        return Row(shape, math.prod(shape) * aval.dtype.itemsize, kinds[0] if kinds else "")
+        return Row(shape, math.prod(shape) * aval.dtype.itemsize, kinds[0])

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -9,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxnodes.analysis.flops import count_flops
-from jaxnodes.analysis.layer_rows import Rows
+from jaxnodes.analysis.layer_rows import NO_ROW, Rows
 from jaxnodes.analysis.sites_of import node_shape
 from jaxnodes.layers.arrays import shapes_of
 from jaxnodes.layers.base import Elementwise, Functions, Layer
@@ -126,27 +127,30 @@ def summary(f: Callable | Layer, variables: Any, x: Any, *, auto: bool = False) 
     fixed = len(traced.consts) + len(traced.args) - len(jax.tree.leaves(x))
     found = Rows(program, fixed)
     flops = count_flops(program.jaxpr, found.row_of)
-    nodes, parameters = dict.fromkeys(found.rows, 0), dict.fromkeys(found.rows, 0)
-    nodes |= {name: math.prod(node_shape(program, name, fixed)) for name in program.sites}
+    nodes = {name: math.prod(node_shape(program, name, fixed)) for name in program.sites}
+    parameters: dict[str, int] = {}
     inputs = found.inputs[len(traced.consts) :]
-    for leaf, is_parameter, row in zip(traced.args, marks, inputs, strict=True):
+    for leaf, is_parameter, name in zip(traced.args, marks, inputs, strict=True):
         if is_parameter:
-            parameters[row] = parameters.get(row, 0) + math.prod(jnp.shape(leaf))
+            parameters[name] = parameters.get(name, 0) + math.prod(jnp.shape(leaf))
     kinds = {} if net is None else dict(_kinds(net, ""))
     rows = [
         LayerSummary(
             name,
-            kinds.get(name, "" if net else row.kind),
+            kinds.get(name, "") if kinds else row.kind,
             row.shape,
             nodes.get(name, 0),
             parameters.get(name, 0),
             flops.get(name, 0),
             row.memory,
         )
-        for name, row in found.rows.items()
+        for name in dict.fromkeys([*found.rows, *nodes, *parameters])
+        for row in [found.rows.get(name, NO_ROW)]
     ]
-    around = {name[:end] for name in found.rows for end in range(len(name)) if name[end] == "/"}
-    around |= {""}
+    around = {
+        "",
+        *(row.name[: slash.start()] for row in rows for slash in re.finditer("/", row.name)),
+    }
     shown = (r for r in rows if r.name not in around or r.nodes or r.parameters or r.flops)
     return Summary((_input(x), *shown))
 

@@ -83,11 +83,14 @@ def other_data(source: str, task: Task, config: dict[str, Any]) -> Dataset:
 
 
 def load_samples(source: str, task: Task, config: dict[str, Any]) -> np.ndarray:
-    """Samples to predict, in their order in the file; targets need not be there."""
+    """Samples to predict, in their order in the file; targets need not be there.
+
+    Of data that are made or come in parts (digits28, folders) those of the test part.
+    """
     path = Path(source)
     if source in BUNDLED:
         return BUNDLED[source]().x
-    if source == config["data"]["data"]:
+    if source == "digits28" == config["data"]["data"]:
         return own_test(config).x
     if _is_named(source) or path.is_dir():
         return load_data(source).test.x

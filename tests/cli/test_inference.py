@@ -105,6 +105,25 @@ def test_other_data_are_measured_whole_with_the_same_classes(iris_run, done, ref
     assert "got 'tulip'" in refused("evaluate", folder, "--data", "strange.csv")
 
 
+def test_tables_of_words_and_tabs(tmp_path, done, refused):
+    rng = np.random.default_rng(0)
+    rows = [
+        (f"{a + 2 * (color == 'red'):.3f}", color, f"{a:.3f}")
+        for a, color in zip(rng.normal(size=80), 40 * ["red", "blue"], strict=True)
+    ]
+    lines = ["\t".join(row) for row in [("price", "color", "size"), *rows]]
+    (tmp_path / "table.tsv").write_text("\n".join(lines))
+    common = ["train", "--data", "table.tsv", "--model", "linear", "--out", "run", "--json"]
+    assert "expected numbers in column 'color'" in refused(*common, "--target", "price")
+    report = json.loads(done(*common, "--target", 0, "--one-hot"))
+    assert report["test"]["r2"] > 0.95  # the price is size + 2 if red
+    new = "color,size\nblue,0.5\nred,0.5\n"
+    (tmp_path / "new.csv").write_text(new)
+    blue, red = (float(row["prediction"]) for row in read_csv(done("predict", "run", "new.csv")))
+    assert blue == pytest.approx(0.5, abs=0.2)
+    assert red == pytest.approx(2.5, abs=0.2)
+
+
 def test_a_table_that_changed_is_not_the_one_it_was_tested_on(tmp_path, done, refused):
     rng = np.random.default_rng(0)
     rows = [[f"{x:.4f}", f"{y:.4f}", "ab"[int(x > y)]] for x, y in rng.normal(size=(50, 2))]

@@ -160,6 +160,12 @@ def test_convolutions_on_a_folder_of_images(tmp_path, done):
     np.savez("new.npz", x=images)
     rows = done("predict", "run", "new.npz").splitlines()
     assert rows == done("predict", "run", tmp_path / "t10k-images-idx3-ubyte").splitlines()
+    assert rows == done("predict", "run", tmp_path).splitlines()
+    np.savez("labeled.npz", x=images, y=labels)
+    test = json.loads(done("evaluate", "run", "--json"))
+    for other in (tmp_path, "labeled.npz"):
+        again = json.loads(done("evaluate", "run", "--data", other, "--json"))
+        assert again == {**test, "data": str(other)}
     net, variables, _ = load_network("run")
     logits = jn.predict(net, variables, images[..., None] / np.float32(255))
     assert [row.split(",")[1] for row in rows[1:]] == [str(c) for c in logits.argmax(axis=1)]
