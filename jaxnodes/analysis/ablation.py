@@ -14,7 +14,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxnodes.analysis.deltas import Changed, Full, Thin, can_enter, propagate, put, run_base, take
+from jaxnodes.analysis.changes import Changed, Full, Thin, put, take
+from jaxnodes.analysis.deltas import can_enter, propagate, run_base
 from jaxnodes.analysis.inference import check_inference
 from jaxnodes.analysis.sites_of import layer_steps, node_shape
 from jaxnodes.analysis.zeroed import bias_value

@@ -1,6 +1,7 @@
 """Whether a function is one of inference: the same sample, the same answer."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -33,9 +34,10 @@ def check_inference(traced: Traced, data: int, samples: int) -> None:
         "analysis",
     )
     for var in traced.program.jaxpr.outvars:
+        aval: Any = var.aval
         check(
-            var.aval.shape[:1] == (samples,),
-            f"expected outputs with one entry a sample, got shape {var.aval.shape} for "
+            aval.shape[:1] == (samples,),
+            f"expected outputs with one entry a sample, got shape {aval.shape} for "
             f"{samples} samples; return the outputs and let the metric reduce them",
             "analysis",
         )

@@ -65,7 +65,8 @@ class Rows:
         data = [i >= fixed for i in range(count)]
         after = [_Next()] * len(jaxpr.outvars)
         self.inputs = [found.row or "" for found in self._visit(jaxpr, data, "", (), (), after)]
-        self.rows = {key: self._row(key) for key in reversed(self._operations)}
+        names = sorted(reversed(self._operations), key=lambda name: name == "")  # "" is the rest
+        self.rows = {name: self._row(name) for name in names}
 
     def row_of(self, path: Path) -> str:
         """The line of an equation, or of the one that it is inside."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import jax.numpy as jnp
 from jax.extend.core import Literal
 
 from jaxnodes.control_flow import bodies
@@ -12,8 +13,9 @@ from jaxnodes.program import Program
 def layer_steps(program: Program, name: str, fixed: int) -> tuple[bool, ...]:
     """For each scan around a site, the outermost first, whether its steps are layers.
 
-    A scan that slices parameters alone is a stack of layers, each with nodes of its
-    own. One that slices data, or nothing, is over time: a node is the same at each step.
+    A scan that slices parameters, and no data, is a stack of layers, each with nodes of
+    its own. One that slices data, or neither (a counter, say), is over time: a node is the
+    same at each step.
 
     Args:
       program: a traced function.
@@ -23,16 +25,19 @@ def layer_steps(program: Program, name: str, fixed: int) -> tuple[bool, ...]:
     jaxpr = program.jaxpr
     inputs = [*jaxpr.constvars, *jaxpr.invars]
     data: Sequence[bool] = [i >= fixed for i in range(len(inputs))]
+    params: Sequence[bool] = [i < fixed for i in range(len(inputs))]
     (path, *_) = (p.path for ps in program.places.values() for p in ps if p.site == name)
     steps = []
     for i, k in zip(path[:-1:2], path[1::2], strict=True):
-        eqn, flags = jaxpr.eqns[i], flow(jaxpr, data)
-        operands = [not isinstance(atom, Literal) and flags[atom] for atom in eqn.invars]
+        eqn = jaxpr.eqns[i]
+        of_data, of_params = (_operands(eqn, flow(jaxpr, flags)) for flags in (data, params))
         if eqn.primitive.name == "scan":
-            sliced = _sliced(eqn, operands)
-            steps.append(bool(sliced) and not any(sliced))
+            sliced = _sliced(eqn)
+            floating = [i for i in sliced if jnp.issubdtype(eqn.invars[i].aval.dtype, jnp.inexact)]
+            weights, samples = any(of_params[i] for i in floating), any(of_data[i] for i in sliced)
+            steps.append(weights and not samples)
         body = bodies(eqn)[k]
-        data = data_in(body, settled(eqn, operands))
+        data, params = (data_in(body, settled(eqn, flags)) for flags in (of_data, of_params))
         jaxpr = body.jaxpr
     return tuple(steps)
 
@@ -44,11 +49,13 @@ def node_shape(program: Program, name: str, fixed: int) -> tuple[int, ...]:
     return (*(n for n, layer in zip(site.steps, layers, strict=True) if layer), site.size)
 
 
-def _sliced(eqn, operands: list[bool]) -> list[bool]:
-    """Of the operands that a scan slices, which are data."""
+def _operands(eqn, flags: dict) -> list[bool]:
+    """Of an equation's operands, which are flagged."""
+    return [not isinstance(atom, Literal) and flags[atom] for atom in eqn.invars]
+
+
+def _sliced(eqn) -> list[int]:
+    """The operands that a scan slices."""
     (body,) = bodies(eqn)
-    whole = [
-        var.aval.ndim == inner.aval.ndim
-        for var, inner in zip(eqn.invars, body.jaxpr.invars, strict=True)
-    ]
-    return [flag for flag, same in zip(operands, whole, strict=True) if not same]
+    pairs = enumerate(zip(eqn.invars, body.jaxpr.invars, strict=True))
+    return [i for i, (var, inner) in pairs if var.aval.ndim != inner.aval.ndim]

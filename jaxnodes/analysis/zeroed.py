@@ -11,7 +11,8 @@ from typing import Any
 import jax.numpy as jnp
 from jax.extend.core import Jaxpr, Literal
 
-from jaxnodes.analysis.deltas import ELEMENTWISE, Base, can_enter
+from jaxnodes.analysis.deltas import Base, can_enter
+from jaxnodes.analysis.thin_rules import ELEMENTWISE
 from jaxnodes.control_flow import bind, bodies
 from jaxnodes.conv_primitive import conv_p
 from jaxnodes.errors import JaxNodesError

@@ -68,6 +68,15 @@ def test_samples_are_found_where_sizes_coincide():
     assert model.nodes[0].sample_axis == 1
 
 
+def test_a_scan_over_neither_data_nor_parameters_is_over_time():
+    def f(w, x):
+        counters = jnp.arange(3.0), jax.random.split(jax.random.key(0), 3)
+        return jax.lax.scan(lambda h, _: (jn.node(w * h, "h"), None), x, counters)[0]
+
+    model, _ = prepare(f, np.float32(2), np.ones((4, 5), "f"), where="test")
+    assert model.nodes[0].shape == (5,)
+
+
 def test_a_name_reaches_its_repetitions_unless_exact():
     def f(v, x):
         return jn.node(jn.node(x, "h") * 2, "h")

@@ -207,7 +207,7 @@ class CNN(nn.Module):
     @nn.compact
     def __call__(self, x):
         x = nn.relu(nn.BatchNorm(use_running_average=True)(nn.Conv(6, (3, 3))(x)))
-        x = nn.avg_pool(x, (2, 2), strides=(2, 2))
+        x = nn.max_pool(x, (2, 2), strides=(2, 2))
         x = nn.relu(nn.Dense(5)(x.reshape(x.shape[0], -1)))
         return nn.Dense(3)(x)
 
@@ -234,7 +234,7 @@ def test_flax_linen(key):
         jn.Conv(6, 3),
         jn.BatchNorm(),
         jn.relu,
-        jn.AvgPool(2),
+        jn.MaxPool(2),
         jn.Flatten(),
         jn.Dense(5),
         jn.Dense(3),
