@@ -61,7 +61,8 @@ def attribute(
                                 (Dhamdhere et al. 2018, arXiv:1805.12233)
 
     "gradient" and "taylor" are the same numbers but for the sign of each sample.
-    Integrals are by Gauss-Legendre quadrature.
+    Integrals are by Gauss-Legendre quadrature. "taylor2" and "conductance" differentiate
+    forward, which JAX can't do through a `jax.custom_vjp` on the way.
 
     Args:
       f: a function of inference `f(variables, x)` that names nodes.

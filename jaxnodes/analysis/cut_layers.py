@@ -14,7 +14,7 @@ import numpy as np
 from jaxnodes.analysis.cuts import At, Cut, Made, Walk, carried_through, is_elementwise, uncut
 from jaxnodes.errors import check
 from jaxnodes.layers.attention_layers import Attention, CrossAttention
-from jaxnodes.layers.base import Elementwise, layer_name
+from jaxnodes.layers.base import Elementwise
 from jaxnodes.layers.batch_normalization import BatchNorm
 from jaxnodes.layers.cells import CELLS
 from jaxnodes.layers.convolution_layers import Conv, ConvTranspose
@@ -30,7 +30,7 @@ from jaxnodes.layers.sliding import padding_for, sizes_for
 
 def mixing(walk: Walk, at: At) -> Made:
     """Any layer that needs all of its input, or that can't be seen through."""
-    walk.whole(at.cut, f"{at.path or layer_name(at.layer)!r} needs all of its inputs")
+    walk.whole(at.cut, f"{at.site!r} needs all of its inputs")
     return Made(at.layer, at.params, at.state, uncut(at.y))
 
 
@@ -55,11 +55,11 @@ def _batch_norm(walk: Walk, at: At) -> Made:
 
 
 def _elementwise(walk: Walk, at: At) -> Made:
-    if not is_elementwise(at.layer.function):
-        walk.whole(at.cut, f"{at.path!r} mixes its inputs")
+    if not is_elementwise(at.layer.function, at.y.ndim):
+        walk.whole(at.cut, f"{at.site!r} mixes its inputs")
         return Made(at.layer, {}, {}, walk.make(at, len(at.cut.keep), at.layer.function)[1])
     cut = carried_through(at.layer.function, at.cut, at.array.dtype)
-    return Made(at.layer, {}, {}, walk.rename(at.path, cut))
+    return Made(at.layer, {}, {}, walk.rename(at.site, cut))
 
 
 def _flatten(walk: Walk, at: At) -> Made:
@@ -83,7 +83,7 @@ def _reshape(walk: Walk, at: At) -> Made:
 def _dense(walk: Walk, at: At) -> Made:
     layer, keep = at.layer, at.cut.keep
     w = at.params["w"]
-    added = at.cut.removed @ w.astype(np.float64)
+    added = _added(at.cut, w)
     features, cut = walk.make(at, layer.features, layer.activation)
     use_bias = layer.use_bias or bool(added.any())
     params = {"w": w[keep][:, features]}
@@ -96,6 +96,11 @@ def _dense(walk: Walk, at: At) -> Made:
         use_bias=use_bias,
     )
     return Made(layer, params, {}, cut)
+
+
+def _added(cut: Cut, w: np.ndarray) -> np.ndarray:
+    """What the removed inputs add to each weighted sum."""
+    return cut.removed[~cut.keep] @ w[~cut.keep].astype(np.float64)
 
 
 def _biased(at: At, added: np.ndarray, dtype: Any) -> np.ndarray:
@@ -116,7 +121,7 @@ def _conv(walk: Walk, at: At) -> Made:
     alive = np.any(of_group, axis=1)
     check(
         groups == 1 or (of_group.all(axis=1) == alive).all(),
-        f"expected all or none of the channels of each of the {groups} groups of {at.path!r} "
+        f"expected all or none of the channels of each of the {groups} groups of {at.site!r} "
         "removed, got masks that leave some of a group",
         "prune",
     )
@@ -145,14 +150,14 @@ def _grouped(walk: Walk, at: At, alive: np.ndarray, b: np.ndarray) -> tuple[Cut,
     if first.shape[1] > 1:
         walk.tied.update(at.cut.origin.tolist())
     features = np.repeat(alive, per)
-    if not is_elementwise(layer.activation):
-        walk.whole(at.cut, f"the activation of {at.path!r} mixes what it makes")
+    if not is_elementwise(layer.activation, at.y.ndim):
+        walk.whole(at.cut, f"the activation of {at.site!r} mixes what it makes")
         return walk.make(at, layer.features, layer.activation)[1], features
     shared = at.cut.shared or first.shape[1] > 1
     cut = Cut(features, b.astype(np.float64), np.repeat(first[:, 0], per), shared)
     if layer.activation is not None:
         cut = carried_through(layer.activation, cut, at.y.dtype)
-    return walk.rename(at.path, cut), features
+    return walk.rename(at.site, cut), features
 
 
 def _check_padding(at: At) -> None:
@@ -163,7 +168,7 @@ def _check_padding(at: At) -> None:
     pads = padding_for(at.layer.padding, space, at.layer.kernel_size, stride, dilation, "prune")
     check(
         type(at.layer) is Conv and not np.any(pads),
-        f"expected zero in the place of the nodes removed before {at.path!r}, which sees zeros "
+        f"expected zero in the place of the nodes removed before {at.site!r}, which sees zeros "
         "at the border too, but got other values; prune those with values='zero', or keep them",
         "prune",
     )
@@ -185,12 +190,12 @@ def _recurrent(walk: Walk, at: At) -> Made:
     gates, biases, carry = CELLS[kind]
     w_i, w_h, b = (at.params[name] for name in ("w_i", "w_h", "b"))
     added = np.zeros(len(b))
-    added[: gates * layer.features] = at.cut.removed @ w_i.astype(np.float64)
+    added[: gates * layer.features] = _added(at.cut, w_i)
     nodes, cut = walk.make(at, layer.features, getattr(layer, "activation", None))
     held = [at.state[name][..., ~nodes] for name in carry if name in at.state]
     check(
         not cut.removed.any() and not any(h.any() for h in held),
-        f"expected zero in the place of nodes of {at.path!r}, whose first step begins with zeros, "
+        f"expected zero in the place of nodes of {at.site!r}, whose first step begins with zeros, "
         "got other values; use values='zero', and the state of reset_state",
         "prune",
     )
@@ -206,17 +211,17 @@ def _recurrent(walk: Walk, at: At) -> Made:
 
 def _attention(walk: Walk, at: At) -> Made:
     """A head goes with its keys and values, unless other heads look at them too."""
-    walk.whole(at.cut, f"{at.path!r} makes as many outputs as it has inputs")
+    walk.whole(at.cut, f"{at.site!r} makes as many outputs as it has inputs")
     layer, p = at.layer, dict(at.params)
     heads, dim = p["w_o"].shape[:2]
     each = heads // p["w_k"].shape[1]
-    walk.number(at.path, heads, each)
-    mask = walk.mask(at.path, heads)
+    walk.number(at.site, heads, each)
+    mask = walk.mask(at.site, heads)
     counts = mask.keep.reshape(-1, each).sum(axis=1)
     alive = counts > 0
     check(
         len(set(counts[alive])) == 1,
-        f"expected as many heads kept of each {each} of {at.path!r} that share keys and values, "
+        f"expected as many heads kept of each {each} of {at.site!r} that share keys and values, "
         f"got {counts.tolist()}; a mask may remove all of them, too",
         "prune",
     )

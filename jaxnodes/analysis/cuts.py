@@ -82,6 +82,11 @@ class At(NamedTuple):
     cut: Cut
 
     @property
+    def site(self) -> str:
+        """The name of its nodes: its path, `node` for a network that is one layer."""
+        return self.path or "node"
+
+    @property
     def array(self) -> Any:
         """Shape and dtype of the input; of the first array where there are several."""
         return jax.tree.leaves(self.x)[0]
@@ -124,51 +129,51 @@ class Walk:
         self.inside: dict[str, np.ndarray | None] = {}
         self._sites: dict[int, tuple[str, int]] = {}
 
-    def mask(self, path: str, size: int) -> Mask:
+    def mask(self, site: str, size: int) -> Mask:
         """The mask on a site; one that keeps all where none was given."""
-        return self.masks.get(path, Mask(np.ones(size, bool), np.zeros(size)))
+        return self.masks.get(site, Mask(np.ones(size, bool), np.zeros(size)))
 
-    def number(self, path: str, count: int, each: int = 1) -> np.ndarray:
+    def number(self, site: str, count: int, each: int = 1) -> np.ndarray:
         """New numbers for the nodes of a site, `each` in a row sharing theirs."""
         fresh = np.array([next(self.numbers) for _ in range(count // each)])
-        self._sites |= {number: (path, i) for i, number in enumerate(fresh.tolist())}
-        self.origins[path] = np.repeat(fresh, each)
-        return self.origins[path]
+        self._sites |= {number: (site, i) for i, number in enumerate(fresh.tolist())}
+        self.origins[site] = np.repeat(fresh, each)
+        return self.origins[site]
 
     def make(self, at: At, features: int, activation: Callable | None) -> tuple[np.ndarray, Cut]:
         """Which features a layer of weights keeps, and the cut behind its activation."""
-        if is_elementwise(activation):
-            mask = self.mask(at.path, features)
-            return mask.keep, Cut(mask.keep, mask.value, self.number(at.path, features))
+        if is_elementwise(activation, jax.tree.leaves(at.y)[0].ndim):
+            mask = self.mask(at.site, features)
+            return mask.keep, Cut(mask.keep, mask.value, self.number(at.site, features))
         cut = uncut(at.y)
-        self.origins[at.path] = cut.origin
+        self.origins[at.site] = cut.origin
         check(
-            self.mask(at.path, len(cut.keep)).keep.all(),
-            f"expected every node of {at.path!r} to stay, since its activation mixes them; "
+            self.mask(at.site, len(cut.keep)).keep.all(),
+            f"expected every node of {at.site!r} to stay, since its activation mixes them; "
             "leave it out of the masks",
             "prune",
         )
         return np.ones(features, bool), cut
 
-    def rename(self, path: str, cut: Cut) -> Cut:
+    def rename(self, site: str, cut: Cut) -> Cut:
         """The cut behind a site whose nodes are the channels of its input.
 
         Its mask removes the nodes that its input comes of; if they are still there, they
         are asked for, and the network is gone through once more.
         """
-        self.origins[path] = np.where(cut.shared, -1, cut.origin)
-        mask = self.mask(path, len(cut.keep))
-        wanted, kept = self.origins[path][~mask.keep & cut.keep], cut.origin[mask.keep]
+        self.origins[site] = np.where(cut.shared, -1, cut.origin)
+        mask = self.mask(site, len(cut.keep))
+        wanted, kept = self.origins[site][~mask.keep & cut.keep], cut.origin[mask.keep]
         stuck = (wanted < 0) | np.isin(wanted, kept)
         check(
             not stuck.any(),
-            f"expected nodes of {path!r} that come of one layer of weights alone, through which "
+            f"expected nodes of {site!r} that come of one layer of weights alone, through which "
             f"they can be removed, but {stuck.sum()} of those to remove don't",
             "prune",
         )
         for number in wanted.tolist():
-            site, i = self._sites[number]
-            self.asked.setdefault(site, np.zeros(len(self.origins[site]), bool))[i] = True
+            source, i = self._sites[number]
+            self.asked.setdefault(source, np.zeros(len(self.origins[source]), bool))[i] = True
         constant = np.where(mask.keep, cut.constant, mask.value)
         return dataclasses.replace(cut, constant=constant)
 
@@ -198,8 +203,12 @@ class Walk:
         return Cut(first.keep, total, first.origin, shared=True)
 
 
-def is_elementwise(function: Callable | None) -> bool:
+def is_elementwise(function: Callable | None, rank: int = 1) -> bool:
     """Whether each number that a function makes depends on one alone, and all alike.
+
+    Args:
+      function: of one array; `None` is the identity.
+      rank: the number of axes of the array.
 
     >>> import jax
     >>> [is_elementwise(f) for f in (jax.nn.gelu, jax.nn.softmax, lambda x: x * x.shape[-1])]
@@ -207,10 +216,10 @@ def is_elementwise(function: Callable | None) -> bool:
     """
     if function is None:
         return True
-    probe = jnp.linspace(-2, 2, 4)
+    probe = jnp.linspace(-2, 2, 4).reshape(*(1,) * (rank - 1), 4)
     if not _elementwise(*opened(jax.make_jaxpr(function)(probe))):
         return False
-    return np.allclose(function(probe)[:2], function(probe[:2]), 1e-4, equal_nan=True)
+    return np.allclose(function(probe)[..., :2], function(probe[..., :2]), 1e-4, equal_nan=True)
 
 
 def _elementwise(jaxpr: Any, consts: Any) -> bool:

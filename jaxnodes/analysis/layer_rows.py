@@ -65,7 +65,8 @@ class Rows:
         data = [i >= fixed for i in range(count)]
         after = [_Next()] * len(jaxpr.outvars)
         self.inputs = [found.row or "" for found in self._visit(jaxpr, data, "", (), (), after)]
-        names = sorted(reversed(self._operations), key=lambda name: name == "")  # "" is the rest
+        names = list(reversed(self._operations))
+        names.sort(key=lambda name: name == "")  # "" is the rest, and comes last
         self.rows = {name: self._row(name) for name in names}
 
     def row_of(self, path: Path) -> str:

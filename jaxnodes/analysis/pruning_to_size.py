@@ -34,19 +34,20 @@ def prune_to(
     Raises:
       JaxNodesError: as `prune_masks` and `prune`.
 
-    Example: the half that matters most, by exact ablation.
+    Example: the half with the largest outgoing weights (`ablate` gives what they are worth).
 
     >>> import jax, jax.numpy as jnp, jaxnodes as jn
-    >>> net = jn.Sequential(jn.Dense(16, "relu"), jn.Dense(8, "relu"), jn.Dense(3))
-    >>> x = jax.random.normal(jax.random.key(0), (50, 4))
-    >>> variables, y = net.init(jax.random.key(1), x), jnp.arange(50) % 3
-    >>> drops = jn.analysis.ablate(net.predict, variables, x, y, metric=jn.cross_entropy)
-    >>> smaller, variables = prune_to(net, variables, drops, 0.5, x=x)
+    >>> net = jn.fully_connected([4, 16, 8, 3])
+    >>> x = jax.ShapeDtypeStruct((1, 4), jnp.float32)
+    >>> params, state = net.init(jax.random.key(0), x)
+    >>> after = {"dense1": "dense2", "dense2": "dense3"}
+    >>> importance = {name: jnp.abs(params[after[name]]["w"]).sum(1) for name in after}
+    >>> smaller, variables = prune_to(net, (params, state), importance, 0.5, x=x)
     >>> smaller
     Sequential(
-      dense1=Dense(8, activation=relu),
-      dense2=Dense(4, activation=relu),
-      dense3=Dense(3),
+      dense1=Dense(8, activation=relu, in_features=4),
+      dense2=Dense(4, activation=relu, in_features=8),
+      dense3=Dense(3, in_features=4),
     )
     """
     masks = prune_masks(net, variables, importance, keep, x=x, scope=scope)

@@ -1,6 +1,7 @@
 """Which of a site's steps hold different nodes, and the shape of what is said of each node."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import jax.numpy as jnp
 from jax.extend.core import Literal
@@ -29,7 +30,7 @@ def layer_steps(program: Program, name: str, fixed: int) -> tuple[bool, ...]:
     (path, *_) = (p.path for ps in program.places.values() for p in ps if p.site == name)
     steps = []
     for i, k in zip(path[:-1:2], path[1::2], strict=True):
-        eqn = jaxpr.eqns[i]
+        eqn: Any = jaxpr.eqns[i]
         of_data, of_params = (_operands(eqn, flow(jaxpr, flags)) for flags in (data, params))
         if eqn.primitive.name == "scan":
             sliced = _sliced(eqn)
@@ -54,8 +55,9 @@ def _operands(eqn, flags: dict) -> list[bool]:
     return [not isinstance(atom, Literal) and flags[atom] for atom in eqn.invars]
 
 
-def _sliced(eqn) -> list[int]:
+def _sliced(eqn: Any) -> list[int]:
     """The operands that a scan slices."""
     (body,) = bodies(eqn)
-    pairs = enumerate(zip(eqn.invars, body.jaxpr.invars, strict=True))
+    inner: Any = body.jaxpr.invars
+    pairs = enumerate(zip(eqn.invars, inner, strict=True))
     return [i for i, (var, inner) in pairs if var.aval.ndim != inner.aval.ndim]

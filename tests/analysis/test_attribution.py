@@ -36,20 +36,16 @@ def without(f, variables, x, y, name, shape, gate=0.0):
 
 
 LINEAR = {
-    "mlp": (jn.Sequential(jn.Dense(5), jn.Dense(4), jn.Dense(2)), (3,)),
+    "mlp": (jn.Sequential(jn.Dense(5), jn.Dense(2)), (3,)),
     "cnn": (jn.Sequential(jn.Conv(3, 3), jn.AvgPool(2), jn.Flatten(), jn.Dense(2)), (4, 4, 2)),
     "stack": (jn.Sequential(jn.Repeat(jn.Dense(3), 3), jn.Dense(2)), (3,)),
 }
 CURVED = {
-    "mlp": (jn.Sequential(jn.Dense(5, "tanh"), jn.Dense(4, "gelu"), jn.Dense(2)), (3,)),
-    "cnn": (
-        jn.Sequential(jn.Conv(3, 3, "tanh"), jn.MaxPool(2), jn.Flatten(), jn.Dense(2)),
-        (4, 4, 2),
-    ),
+    "mlp": (jn.Sequential(jn.Dense(5, "gelu"), jn.Dense(2)), (3,)),
     "stack": (jn.Sequential(jn.Repeat(jn.Dense(3, "tanh"), 3), jn.Dense(2)), (3,)),
 }
 SHAPES = {
-    "mlp": {"dense1": (5,), "dense2": (4,), "dense3": (2,)},
+    "mlp": {"dense1": (5,), "dense2": (2,)},
     "cnn": {"conv1": (3,), "dense1": (2,)},
     "stack": {"repeat1/dense1": (3, 3), "dense1": (2,)},
 }

@@ -14,17 +14,22 @@ from jaxnodes.analysis.cuts import is_elementwise
 prune, prune_masks, prune_to = jn.analysis.prune, jn.analysis.prune_masks, jn.analysis.prune_to
 
 
-def made(net, shape, seed=0):
-    """Data, and variables in which nothing is zero, one or alike."""
-    draw = np.random.default_rng(seed)
+def made(net, shape):
+    """Variables in which nothing is zero, one or alike, and data."""
+    draw = np.random.default_rng(0)
     x = jnp.asarray(draw.normal(size=(4, *shape)))
+    return variables_for(net, x, x.dtype), x
+
+
+def variables_for(net, x, dtype):
+    draw = np.random.default_rng(1)
     shapes = jax.eval_shape(net.init, jax.random.key(0), x)
 
     def leaf(path, of):
         values = draw.normal(size=of.shape) * 0.7
-        return jnp.asarray(np.abs(values) + 0.3 if "var" in str(path[-1]) else values, of.dtype)
+        return jnp.asarray(np.abs(values) + 0.3 if "var" in str(path[-1]) else values, dtype)
 
-    return jax.tree_util.tree_map_with_path(leaf, shapes), x
+    return jax.tree_util.tree_map_with_path(leaf, shapes)
 
 
 def kept(size, *gone):
@@ -45,12 +50,22 @@ def masked(net, variables, masks, x, values=None):
             elif value.ndim == 2:
                 value = value[:, None]  # layers of a stack
             patches[site.name] = (gate, value)
-    return jax.jit(jn.intervene(net.predict))(patches, variables, x)
+    return jn.intervene(net.predict)(patches, variables, x)
+
+
+def both(net, variables, smaller, pruned, masks, x, values):
+    """What the pruned network makes, and the masked one, by one program."""
+
+    @jax.jit
+    def run(variables, pruned, x):
+        return smaller.predict(pruned, x), masked(net, variables, masks, x, values)
+
+    return run(variables, pruned, x)
 
 
 def check_equal(net, variables, masks, x, values=None):
     smaller, pruned = prune(net, variables, masks, x=x, values=values or "zero")
-    made, expected = jax.jit(smaller.predict)(pruned, x), masked(net, variables, masks, x, values)
+    made, expected = both(net, variables, smaller, pruned, masks, x, values)
     np.testing.assert_allclose(made, expected, rtol=1e-12, atol=1e-12)
     shapes = jax.eval_shape(smaller.init, jax.random.key(0), x)
     assert jax.tree.map(jnp.shape, pruned) == jax.tree.map(jnp.shape, shapes)
@@ -301,7 +316,8 @@ def test_masked_sequences_of_ids_and_carried_states(x64):
     )
     ids = jax.random.randint(jax.random.key(0), (4, 6), 0, 9)
     x = ids, jn.lengths_to_mask(jnp.array([6, 3, 1, 4]), 6)
-    variables = jax.tree.map(np.float64, net.init(jax.random.key(1), x))
+    variables = variables_for(net, x, jnp.float64)
+    variables = variables[0], jn.reset_state(variables[1])
     masks = {"lstm1": kept(5, 1), "gru1": kept(6, 2), "attention1": kept(2, 0)}
     with pytest.raises(JaxNodesError, match=r"'gru1' to stay, since 'attention1' makes as many"):
         prune(net, variables, masks, x=x)
@@ -316,9 +332,11 @@ def test_masked_sequences_of_ids_and_carried_states(x64):
 
 def test_a_cache_loses_its_heads(x64):
     net = jn.Sequential(jn.Attention(4, causal=True, cache=6), jn.Dense(2))
-    variables, x = made(net, (5, 8))
-    variables = variables[0], jn.reset_state(net.init(jax.random.key(0), x)[1])
-    _, (_, state) = check_equal(net, variables, {"attention1": kept(4, 0)}, x)
+    x = jnp.ones((4, 5, 8))
+    params, _ = variables_for(net, x, x.dtype)
+    _, state = jax.eval_shape(net.init, jax.random.key(0), x)
+    state = jax.tree.map(lambda of: jnp.zeros(of.shape, of.dtype), state)
+    _, (_, state) = check_equal(net, (params, state), {"attention1": kept(4, 0)}, x)
     assert state["attention1"]["k"].shape == (4, 6, 3, 2)
 
 
@@ -328,13 +346,14 @@ def test_mean_values(name, x64):
     net, shape, masks, _, _ = CASES[name]
     variables, _ = made(net, shape)
     x = jnp.asarray(np.random.default_rng(1).normal(size=(300, *shape)))
+    _, records = jax.jit(jn.record(net.predict))(variables, x)
     values = {}
     for site in jn.node_sites(net.predict, variables, x):
         axes = tuple(i for i in range(len(site.shape)) if i != site.axis)
-        values[site.name] = jn.record(net.predict)(variables, x)[1][site.name].mean(axes)
+        values[site.name] = np.mean(records[site.name], axes)
     smaller, pruned = prune(net, variables, masks, x=x, values="mean")
-    expected = masked(net, variables, masks, x, values)
-    np.testing.assert_allclose(smaller.predict(pruned, x), expected, rtol=1e-10, atol=1e-10)
+    found, expected = both(net, variables, smaller, pruned, masks, x, values)
+    np.testing.assert_allclose(found, expected, rtol=1e-10, atol=1e-10)
 
 
 def test_biases_as_values_are_zeroed_incoming_weights(x64):
@@ -357,9 +376,16 @@ def test_masks_that_keep_all_change_nothing_and_dtypes_stay():
     same, pruned = prune(net, variables, whole, x=x)
     assert same == net
     jax.tree.map(np.testing.assert_array_equal, pruned, variables)
-    half = jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), variables)
+    half = jax.tree.map(lambda leaf: np.asarray(leaf).astype(jnp.bfloat16), variables)
     _, pruned = prune(net, half, masks, x=jax.ShapeDtypeStruct(x.shape, jnp.bfloat16))
     assert {leaf.dtype for leaf in jax.tree.leaves(pruned)} == {jnp.dtype(jnp.bfloat16)}
+
+
+def test_heads_of_a_network_that_is_one_layer(x64):
+    net = jn.Attention(4)
+    variables, x = made(net, (5, 8))
+    smaller, _ = check_equal(net, variables, {"node": kept(4, 0)}, x)
+    assert smaller == jn.Attention(3, head_features=2)
 
 
 def test_784_256_128_10_to_half():

@@ -138,7 +138,7 @@ def test_flops_of_gradients_are_those_of_the_products_again():
             jnp.ones((2, 6, 6, 2)),
         ),
     ):
-        variables = net.init(jax.random.key(0), x)
+        variables = jax.eval_shape(net.init, jax.random.key(0), x)
         rows = {row.name: row.flops for row in summary(net, variables, x).rows}
         first, second = (flops for flops in rows.values() if flops)
         made = flops_of(jax.grad(lambda v, x=x, net=net: net.predict(v, x).sum()), variables)
@@ -222,7 +222,7 @@ class MLP(nnx.Module):
 
 def test_flax_linen(key):
     x, net = jnp.ones((2, 8, 8, 1)), CNN()
-    made = summary(net.apply, net.init(key, x), x, auto=True)
+    made = summary(net.apply, jax.eval_shape(net.init, key, x), x, auto=True)
     assert made.nodes == {"input": 64, "CNN/Conv_0": 6, "CNN/Dense_0": 5, "CNN/Dense_1": 3}
     assert made.parameters == {
         "CNN/Conv_0": 9 * 6 + 6,
@@ -247,7 +247,7 @@ def test_flax_nnx_and_equinox(key):
     made = summary(lambda state, x: nnx.merge(graph, state)(x), state, jnp.ones((2, 4)), auto=True)
     assert made.nodes == {"input": 4, "dense1": 5, "dense2": 3}
     assert made.parameters == {"dense1": 25, "dense2": 18}
-    net = eqx.nn.MLP(4, 3, 5, 2, key=key)
+    net = eqx.filter_eval_shape(eqx.nn.MLP, 4, 3, 5, 2, key=key)
     made = summary(lambda net, x: jax.vmap(net)(x), net, jnp.ones((2, 4)), auto=True)
     assert [(row.nodes, row.parameters, row.flops) for row in made.rows[1:]] == [
         (5, 25, 80),
@@ -259,6 +259,7 @@ def test_flax_nnx_and_equinox(key):
 def test_haiku(key):
     hk = pytest.importorskip("haiku")
     net = hk.without_apply_rng(hk.transform(lambda x: hk.nets.MLP([5, 3])(x)))
-    made = summary(net.apply, net.init(key, jnp.ones((2, 4))), jnp.ones((2, 4)), auto=True)
+    x = shape(2, 4)
+    made = summary(net.apply, jax.eval_shape(net.init, key, x), x, auto=True)
     assert made.nodes == {"input": 4, "mlp/linear_0": 5, "mlp/linear_1": 3}
     assert made.parameters == {"mlp/linear_0": 25, "mlp/linear_1": 18}
