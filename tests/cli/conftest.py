@@ -8,6 +8,8 @@ import pytest
 
 from jaxnodes.cli import main
 
+DIABETES = ["--data", "diabetes", "--model", "linear", "--epochs", 30, "--lr", 0.03]
+
 
 @pytest.fixture(autouse=True)
 def _alone(tmp_path, monkeypatch):
@@ -67,8 +69,7 @@ def iris_run(tmp_path_factory):
 @pytest.fixture(scope="session")
 def diabetes_run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs") / "diabetes"
-    options = ["--data", "diabetes", "--model", "linear", "--epochs", 30, "--lr", 0.03]
-    return trained(folder, *options, "--quiet")
+    return trained(folder, *DIABETES, "--quiet")
 
 
 def read_json(path):

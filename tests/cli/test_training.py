@@ -19,7 +19,10 @@ from jaxnodes.cli import main
 from jaxnodes.cli.options import Train
 from jaxnodes.cli.training import optimizer_of
 from jaxnodes.training.saving import load_network
-from tests.cli.conftest import read_json, read_lines
+from tests.cli.conftest import DIABETES, read_json, read_lines
+
+# The same for all that needs just any run, so that it is compiled once.
+LINEAR = ["--data", "iris", "--model", "linear", "--epochs", 2, "--lr", 0.02]
 
 
 def test_a_run_prints_what_it_does(digits_run):
@@ -180,9 +183,8 @@ def test_optimizers_are_those_of_their_names(name):
 
 
 def test_rates_fall_along_a_cosine_or_stay(done):
-    options = ["train", "--data", "iris", "--model", "linear", "--epochs", 2, "--lr", 0.02]
-    done(*options, "--out", "falls", "--json")
-    done(*options, "--out", "stays", "--json", "--schedule", "constant")
+    done("train", *LINEAR, "--out", "falls", "--json")
+    done("train", *LINEAR, "--out", "stays", "--json", "--schedule", "constant")
     falls, stays = (
         [row["learning_rate"] for row in read_lines(Path(run) / "history.jsonl")]
         for run in ("falls", "stays")
@@ -201,15 +203,15 @@ def test_early_stopping(done):
 
 
 def test_without_validation_the_last_epoch_is_kept(done):
-    options = ["--data", "iris", "--model", "linear", "--epochs", 3, "--validation-fraction", 0]
+    options = [*LINEAR, "--validation-fraction", 0]
     report = json.loads(done("train", *options, "--out", "run", "--json"))
     assert report["validation"] is None
-    assert report["kept_epoch"] == 3
+    assert report["kept_epoch"] == 2
     assert report["samples"]["validation"] == 0
 
 
 def test_run_folders_are_fresh_and_kept(tmp_path, done, refused, diabetes_run):
-    options = ["train", "--data", "iris", "--model", "linear", "--epochs", 1, "--quiet"]
+    options = ["train", *LINEAR, "--quiet"]
     done(*options)
     done(*options)
     assert sorted(f.name for f in (tmp_path / "runs").iterdir()) == [
@@ -218,7 +220,7 @@ def test_run_folders_are_fresh_and_kept(tmp_path, done, refused, diabetes_run):
     assert "--overwrite" in refused(*options, "--out", "runs/iris-linear-1")
     (tmp_path / "file").write_text("")
     assert "got the file" in refused(*options, "--out", "file")
-    done(*options, "--out", "runs/iris-linear-1", "--overwrite", "--data", "diabetes")
+    done(*options, "--out", "runs/iris-linear-1", "--overwrite", *DIABETES)
     assert not (tmp_path / "runs" / "iris-linear-1" / "confusion.png").exists()
     assert load_network("runs/iris-linear-1")[2]["task"] == "regression"
 
@@ -313,7 +315,6 @@ def test_ctrl_c_while_figures_are_drawn(tmp_path, monkeypatch, capsys):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(plots, "curves", interrupted)
-    options = ["--data", "iris", "--model", "linear", "--epochs", "1", "--quiet", "--out", "run"]
-    assert main(["train", *options]) == 130
+    assert main(["train", *map(str, LINEAR), "--quiet", "--out", "run"]) == 130
     assert capsys.readouterr().err == "jaxnodes: stopped; the network is in run\n"
     load_network(tmp_path / "run")

@@ -119,7 +119,7 @@ def test_conv_is_torchs(case, dtype):
     assert_agrees_with_torch(torch, ours, theirs, *args)
 
 
-@pytest.mark.parametrize("padding", ["VALID", 0, 1])
+@pytest.mark.parametrize("padding", ["VALID", 1])
 @pytest.mark.parametrize("case", TRANSPOSED)
 def test_conv_transpose_is_torchs(case, padding, dtype):
     torch = pytest.importorskip("torch")
@@ -140,39 +140,29 @@ def test_conv_transpose_is_torchs(case, padding, dtype):
 
 @pytest.mark.parametrize("padding", ["SAME", "VALID"])
 @pytest.mark.parametrize("case", TRANSPOSED)
-def test_conv_transpose_is_flaxs_with_the_kernel_flipped(case, padding, dtype):
+def test_conv_transpose_is_flaxs_with_the_kernel_flipped(case, padding, x64):
     sizes, kernel, options = TRANSPOSED[case]
     options = {**options, "padding": padding}
-    flax = by_flax(nn.ConvTranspose, 2, kernel, param_dtype=dtype, dtype=dtype, **options)
-    flipped = by_flax(
-        nn.ConvTranspose,
-        2,
-        kernel,
-        param_dtype=dtype,
-        dtype=dtype,
-        transpose_kernel=True,
-        **options,
-    )
-    for theirs in (
+    dtypes = {"param_dtype": jnp.float64, "dtype": jnp.float64}
+    flax = by_flax(nn.ConvTranspose, 2, kernel, **dtypes, **options)
+    assert_agrees_with_jax(
+        lambda w, b, x: jn.conv_transpose({"w": w, "b": b}, x, **options),
         lambda w, b, x: flax(jnp.flip(w, range(len(kernel))), b, x),
-        lambda w, b, x: flipped(w.swapaxes(-1, -2), b, x),
-    ):
-        assert_agrees_with_jax(
-            lambda w, b, x: jn.conv_transpose({"w": w, "b": b}, x, **options),
-            theirs,
-            *arrays(sizes, kernel, 3, 2, dtype),
-        )
+        *arrays(sizes, kernel, 3, 2, jnp.float64),
+    )
 
 
 @pytest.mark.parametrize("stride", [1, 2, 3])
 @pytest.mark.parametrize("kernel", [1, 2, 3, 4, 5])
 def test_same_padding_multiplies_and_divides_sizes(kernel, stride):
-    x = jnp.zeros((1, 7, 4, 2))
-    params = jn.conv_transpose_init(jax.random.key(0), 2, 3, kernel)
-    up = jn.conv_transpose(params, x, stride=stride)
+    def up_and_down(x):
+        there, back = (jnp.ones((kernel, kernel, *channels)) for channels in ((2, 3), (3, 2)))
+        up = jn.conv_transpose({"w": there}, x, stride=stride)
+        return up, jn.conv({"w": back}, up, stride=stride)
+
+    up, down = jax.eval_shape(up_and_down, jnp.zeros((1, 7, 4, 2)))
     assert up.shape == (1, 7 * stride, 4 * stride, 3)
-    params = jn.conv_init(jax.random.key(0), 3, 2, kernel)
-    assert jn.conv(params, up, stride=stride).shape == x.shape
+    assert down.shape == (1, 7, 4, 2)
 
 
 def test_a_convolution_by_hand():
@@ -241,7 +231,7 @@ W, X = np.ones((3, 3, 2, 4), np.float32), np.ones((1, 5, 5, 2), np.float32)
         (r"expected 2 channels on the last axis, got 3 \(input \(1, 5, 5, 3\)\)",
          W, np.ones((1, 5, 5, 3), np.float32), {}),
         (r"expected 4 channels on the last axis, got 2", W, X, {"groups": 2}),
-        (r"multiples of groups=3, got 6 channels and 4 features",
+        (r"expected channels and features to be multiples of groups=3, got 6 channels and 4",
          W, np.ones((1, 5, 5, 6), np.float32), {"groups": 3}),
         (r"expected groups to be a whole number of at least 1, got 0", W, X, {"groups": 0}),
         (r"expected groups to be a whole number of at least 1, got 1.0", W, X, {"groups": 1.0}),
