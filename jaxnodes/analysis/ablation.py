@@ -240,7 +240,8 @@ def _without(samples, name, y, metric, value, replacement, key, memory) -> jax.A
     parts = []
     for start in range(0, count, plan.at_once):
         # The last ones are filled up, so that every part has one shape.
-        variants = jnp.asarray(np.minimum(np.arange(start, start + plan.at_once), count - 1))
+        places = np.arange(start, start + plan.at_once, dtype=np.int32)
+        variants = jnp.asarray(np.minimum(places, np.int32(count - 1)))
         arrays = (traced.consts, samples.fixed, samples.leaves, y, variants, replacement, order)
         parts.append(function(*arrays)[: count - start])
     without = jnp.concatenate(parts)

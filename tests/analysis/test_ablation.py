@@ -67,6 +67,10 @@ networks = {
         ),
         (8, 8, 2),
     ),
+    "flatten": (
+        jn.Sequential(jn.Conv(3, 3, "relu"), jn.AvgPool(2), jn.Flatten(), jn.Dense(5)),
+        (4, 4, 2),
+    ),
     "cnn-residual": (
         jn.Sequential(
             jn.Conv(4, 3, "relu"),
