@@ -51,6 +51,7 @@ from .initializers import variance_scaling as variance_scaling
 from .initializers import xavier_normal as xavier_normal
 from .initializers import xavier_uniform as xavier_uniform
 from .initializers import zeros as zeros
+from .interpreter.sites import Site as Site
 from .layers.attention_layers import Attention as Attention
 from .layers.attention_layers import CrossAttention as CrossAttention
 from .layers.base import Layer as Layer
@@ -161,7 +162,6 @@ from .optimizers import nesterov as nesterov
 from .optimizers import rmsprop as rmsprop
 from .optimizers import sgd as sgd
 from .primitive import node as node
-from .sites import Site as Site
 from .training import EarlyStopping as EarlyStopping
 from .training import EpochReport as EpochReport
 from .training import TrainResult as TrainResult

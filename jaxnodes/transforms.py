@@ -13,9 +13,9 @@ from typing import Any
 import jax
 
 from jaxnodes.errors import check
-from jaxnodes.interventions import parse
-from jaxnodes.sites import Site, reach
-from jaxnodes.tracing import trace
+from jaxnodes.interpreter.interventions import parse
+from jaxnodes.interpreter.sites import Site, reach
+from jaxnodes.interpreter.tracing import trace
 
 
 class _Transformed:

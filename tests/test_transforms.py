@@ -10,8 +10,8 @@ import pytest
 from jax.test_util import check_grads
 
 from jaxnodes.errors import JaxNodesError
+from jaxnodes.interpreter.sites import Site
 from jaxnodes.primitive import node
-from jaxnodes.sites import Site
 from jaxnodes.transforms import intervene, node_sites, record
 
 W1 = np.float32([[1.0, -1.0, 0.5], [2.0, 0.5, -0.5]])

@@ -19,12 +19,12 @@ from jaxnodes.analysis.deltas import can_enter, propagate, run_base
 from jaxnodes.analysis.inference import check_inference
 from jaxnodes.analysis.sites_of import layer_steps, node_shape
 from jaxnodes.analysis.zeroed import bias_value
-from jaxnodes.control_flow import bodies
 from jaxnodes.errors import JaxNodesError, check, check_key
-from jaxnodes.interventions import parse
-from jaxnodes.program import Place, Program
-from jaxnodes.sites import reach
-from jaxnodes.tracing import Traced, trace
+from jaxnodes.interpreter.control_flow import bodies
+from jaxnodes.interpreter.interventions import parse
+from jaxnodes.interpreter.program import Place, Program
+from jaxnodes.interpreter.sites import reach
+from jaxnodes.interpreter.tracing import Traced, trace
 
 _CACHE_BYTES = 2**20  # what a chunk of variants should take, so that it stays near the cores
 _TILE = 256  # samples that go through at once

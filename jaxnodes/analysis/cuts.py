@@ -15,9 +15,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxnodes.automatic import ELEMENTWISE
-from jaxnodes.control_flow import CALLS, CUSTOM_GRADIENTS, bodies, opened
 from jaxnodes.errors import JaxNodesError, check
+from jaxnodes.interpreter.automatic import ELEMENTWISE
+from jaxnodes.interpreter.control_flow import CALLS, CUSTOM_GRADIENTS, bodies, opened
 
 
 @dataclasses.dataclass(frozen=True)

@@ -11,9 +11,9 @@ import numpy as np
 from jaxnodes.analysis.cut_layers import LAYER_RULES, mixing
 from jaxnodes.analysis.cuts import At, Cut, Made, Mask, Walk, uncut
 from jaxnodes.errors import check
+from jaxnodes.interpreter.sites import join
 from jaxnodes.layers.combinators import Parallel, Repeat, Residual, Sequential
 from jaxnodes.layers.sequence_layers import Bidirectional
-from jaxnodes.sites import join
 
 
 def cut_out(

@@ -7,8 +7,8 @@ from typing import Any
 
 from jax.extend.core import Jaxpr, JaxprEqn
 
-from jaxnodes.control_flow import bodies
 from jaxnodes.conv_primitive import conv_p
+from jaxnodes.interpreter.control_flow import bodies
 
 Path = tuple[int, ...]
 

@@ -9,9 +9,9 @@ import numpy as np
 
 from jaxnodes.analysis.model import Arrays, Model, Nodes, real, take
 from jaxnodes.analysis.samples import compiled, prepare, whole_loss
-from jaxnodes.control_flow import bodies
 from jaxnodes.errors import check, check_number
-from jaxnodes.program import Program
+from jaxnodes.interpreter.control_flow import bodies
+from jaxnodes.interpreter.program import Program
 
 
 class GradientFlow(NamedTuple):

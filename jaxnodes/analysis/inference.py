@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import Jaxpr
 
-from jaxnodes.control_flow import bodies
 from jaxnodes.errors import check
-from jaxnodes.tracing import Traced
+from jaxnodes.interpreter.control_flow import bodies
+from jaxnodes.interpreter.tracing import Traced
 
 _RANDOM = {"random_bits", "threefry2x32", "rng_bit_generator", "rng_uniform", "random_gamma"}
 

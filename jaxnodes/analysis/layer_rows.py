@@ -11,12 +11,12 @@ from typing import Any, NamedTuple
 
 from jax.extend.core import Jaxpr, JaxprEqn, Literal
 
-from jaxnodes.automatic import ELEMENTWISE
-from jaxnodes.control_flow import KNOWN, bodies
 from jaxnodes.conv_primitive import conv_p
-from jaxnodes.dataflow import data_in, flow, settled
-from jaxnodes.program import Path, Program
-from jaxnodes.sites import join, plain
+from jaxnodes.interpreter.automatic import ELEMENTWISE
+from jaxnodes.interpreter.control_flow import KNOWN, bodies
+from jaxnodes.interpreter.dataflow import data_in, flow, settled
+from jaxnodes.interpreter.program import Path, Program
+from jaxnodes.interpreter.sites import join, plain
 
 _KINDS = {
     "conv": {"conv_general_dilated", conv_p.name},

@@ -14,9 +14,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxnodes.interventions import Patch, Patches
-from jaxnodes.program import Program
-from jaxnodes.sites import Site
+from jaxnodes.interpreter.interventions import Patch, Patches
+from jaxnodes.interpreter.program import Program
+from jaxnodes.interpreter.sites import Site
 
 ByName = dict[str, jax.Array]
 

@@ -9,9 +9,9 @@ import numpy as np
 
 from jaxnodes.analysis.probes import equations, is_loop, moment, origins, run_probed
 from jaxnodes.errors import check, is_concrete
-from jaxnodes.program import Program
-from jaxnodes.sites import plain
-from jaxnodes.tracing import Traced, trace
+from jaxnodes.interpreter.program import Program
+from jaxnodes.interpreter.sites import plain
+from jaxnodes.interpreter.tracing import Traced, trace
 
 
 class NonFinite(NamedTuple):

@@ -11,9 +11,17 @@ import jax
 import jax.numpy as jnp
 from jax.extend.core import Jaxpr, JaxprEqn, Literal
 
-from jaxnodes.control_flow import CUSTOM_GRADIENTS, KNOWN, bind, bodies, carried, context, rebuild
-from jaxnodes.program import Path
-from jaxnodes.sites import join
+from jaxnodes.interpreter.control_flow import (
+    CUSTOM_GRADIENTS,
+    KNOWN,
+    bind,
+    bodies,
+    carried,
+    context,
+    rebuild,
+)
+from jaxnodes.interpreter.program import Path
+from jaxnodes.interpreter.sites import join
 
 _ENTERED = KNOWN - {"shard_map"}  # inside it, devices differ
 _LOOPS = ("scan", "while")

@@ -16,10 +16,10 @@ from jaxnodes.analysis.cuts import Mask
 from jaxnodes.analysis.cutting import cut_out
 from jaxnodes.analysis.sites_of import layer_steps, node_shape
 from jaxnodes.errors import check, describe, is_concrete
+from jaxnodes.interpreter.sites import unknown_name
+from jaxnodes.interpreter.tracing import Traced, trace
 from jaxnodes.layers.arrays import shapes_of
 from jaxnodes.layers.base import Layer
-from jaxnodes.sites import unknown_name
-from jaxnodes.tracing import Traced, trace
 
 Variables = tuple[Any, Any]
 _TILE = 256  # samples to take means over at a time

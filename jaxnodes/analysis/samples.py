@@ -11,9 +11,9 @@ from jaxnodes.analysis.inference import check_inference
 from jaxnodes.analysis.model import Arrays, Model, Nodes, take
 from jaxnodes.analysis.sites_of import layer_steps
 from jaxnodes.errors import JaxNodesError, check, check_count, is_concrete
-from jaxnodes.program import Program
-from jaxnodes.sites import reach, unknown_name
-from jaxnodes.tracing import Traced, trace
+from jaxnodes.interpreter.program import Program
+from jaxnodes.interpreter.sites import reach, unknown_name
+from jaxnodes.interpreter.tracing import Traced, trace
 
 
 def prepare(

@@ -6,9 +6,9 @@ from typing import Any
 import jax.numpy as jnp
 from jax.extend.core import Literal
 
-from jaxnodes.control_flow import bodies
-from jaxnodes.dataflow import data_in, flow, settled
-from jaxnodes.program import Program
+from jaxnodes.interpreter.control_flow import bodies
+from jaxnodes.interpreter.dataflow import data_in, flow, settled
+from jaxnodes.interpreter.program import Program
 
 
 def layer_steps(program: Program, name: str, fixed: int) -> tuple[bool, ...]:

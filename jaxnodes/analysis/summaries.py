@@ -12,11 +12,11 @@ import jax.numpy as jnp
 from jaxnodes.analysis.flops import count_flops
 from jaxnodes.analysis.layer_rows import NO_ROW, Rows
 from jaxnodes.analysis.sites_of import node_shape
+from jaxnodes.interpreter.sites import join
+from jaxnodes.interpreter.tracing import Traced, trace
 from jaxnodes.layers.arrays import shapes_of
 from jaxnodes.layers.base import Elementwise, Functions, Layer
 from jaxnodes.layers.sequence_layers import Bidirectional
-from jaxnodes.sites import join
-from jaxnodes.tracing import Traced, trace
 
 
 class LayerSummary(NamedTuple):

@@ -13,8 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxnodes.analysis.changes import Full, Thin, take
-from jaxnodes.control_flow import bind
 from jaxnodes.conv_primitive import Geometry, conv_p, convolve
+from jaxnodes.interpreter.control_flow import bind
 
 _ELEMENTWISE = """
 abs acos acosh add add_any and asin asinh atan atan2 atanh cbrt ceil clamp

@@ -13,10 +13,10 @@ from jax.extend.core import Jaxpr, Literal
 
 from jaxnodes.analysis.deltas import Base, can_enter
 from jaxnodes.analysis.thin_rules import ELEMENTWISE
-from jaxnodes.control_flow import bind, bodies
 from jaxnodes.conv_primitive import conv_p
 from jaxnodes.errors import JaxNodesError
-from jaxnodes.program import Place, Program
+from jaxnodes.interpreter.control_flow import bind, bodies
+from jaxnodes.interpreter.program import Place, Program
 
 _DENSE = {"dot_general", "conv_general_dilated", conv_p.name}
 _LAYOUT = {"broadcast_in_dim", "reshape", "transpose", "squeeze", "expand_dims", "pad", "slice"}

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxnodes.errors import check, describe
-from jaxnodes.sites import Site, reach
+from jaxnodes.interpreter.sites import Site, reach
 
 Patches = dict[str, "Patch"]
 

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from jaxnodes.errors import JaxNodesError
+from jaxnodes.interpreter.sites import Site
 from jaxnodes.layers.combinators import Repeat, Residual, Sequential
 from jaxnodes.layers.neurons import Dense
 from jaxnodes.primitive import node
-from jaxnodes.sites import Site
 from jaxnodes.transforms import intervene, node_sites, record
 
 X = np.float32([[1.0, 2.0], [-3.0, 1.0], [0.5, -0.5], [2.0, 2.0]])

@@ -16,8 +16,8 @@ from jax.core import eval_jaxpr
 from jax.extend.core import DebugInfo, Jaxpr, JaxprEqn, Literal, jaxprs_in_params
 from jax.sharding import PartitionSpec, Sharding
 
-from jaxnodes.custom_gradients import jvp_with_records, vjp_with_records
-from jaxnodes.interventions import Patches, at_step, steps_of
+from jaxnodes.interpreter.custom_gradients import jvp_with_records, vjp_with_records
+from jaxnodes.interpreter.interventions import Patches, at_step, steps_of
 
 Records = dict[str, Any]
 Run = Callable[..., tuple[list, Records]]

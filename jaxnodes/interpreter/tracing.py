@@ -11,12 +11,12 @@ from typing import Any, NamedTuple
 
 import jax
 
-from jaxnodes.automatic import find_automatic
-from jaxnodes.control_flow import INLINE, opened
 from jaxnodes.errors import check, is_concrete
-from jaxnodes.interventions import Patches
-from jaxnodes.program import Program
-from jaxnodes.references import Cache, deref, ref
+from jaxnodes.interpreter.automatic import find_automatic
+from jaxnodes.interpreter.control_flow import INLINE, opened
+from jaxnodes.interpreter.interventions import Patches
+from jaxnodes.interpreter.program import Program
+from jaxnodes.interpreter.references import Cache, deref, ref
 
 _functions = Cache(maxsize=128)
 _SHAPES = 32  # programs kept for each function

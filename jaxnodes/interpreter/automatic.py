@@ -16,11 +16,11 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 from jax.extend.core import Jaxpr, JaxprEqn, Literal
 
-from jaxnodes.control_flow import CALLS, CUSTOM_GRADIENTS, KNOWN, Body, bodies
-from jaxnodes.dataflow import data_in, flow, settled
+from jaxnodes.interpreter.control_flow import CALLS, CUSTOM_GRADIENTS, KNOWN, Body, bodies
+from jaxnodes.interpreter.dataflow import data_in, flow, settled
+from jaxnodes.interpreter.program import Path, Place
+from jaxnodes.interpreter.sites import join, plain
 from jaxnodes.primitive import node_p
-from jaxnodes.program import Path, Place
-from jaxnodes.sites import join, plain
 
 _NAMES = """
 abs acos acosh add add_any and asin asinh atan atan2 atanh bessel_i0e bessel_i1e cbrt ceil clamp

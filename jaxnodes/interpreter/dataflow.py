@@ -5,7 +5,7 @@ from typing import Any
 
 from jax.extend.core import Jaxpr, JaxprEqn, Literal
 
-from jaxnodes.control_flow import KNOWN, Body, bodies, carried
+from jaxnodes.interpreter.control_flow import KNOWN, Body, bodies, carried
 
 
 def flow(jaxpr: Jaxpr, data: Sequence[bool]) -> dict[Any, bool]:

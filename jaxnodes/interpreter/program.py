@@ -14,11 +14,11 @@ from typing import Any
 import jax
 from jax.extend.core import Jaxpr, JaxprEqn, Literal
 
-from jaxnodes.control_flow import KNOWN, Records, bind, bodies, context, rebuild, varies
 from jaxnodes.errors import JaxNodesError
-from jaxnodes.interventions import Patches
+from jaxnodes.interpreter.control_flow import KNOWN, Records, bind, bodies, context, rebuild, varies
+from jaxnodes.interpreter.interventions import Patches
+from jaxnodes.interpreter.sites import Site, fresh_names, is_differentiated, join, plain
 from jaxnodes.primitive import node_p
-from jaxnodes.sites import Site, fresh_names, is_differentiated, join, plain
 
 Path = tuple[int, ...]
 

@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 from jax.interpreters import partial_eval
 
-from jaxnodes import tracing
+from jaxnodes.interpreter import tracing
+from jaxnodes.interpreter.references import Cache, deref, is_dead, ref
 from jaxnodes.primitive import node
-from jaxnodes.references import Cache, deref, is_dead, ref
 from jaxnodes.transforms import intervene, record
 
 X = np.linspace(-1, 1, 6, dtype=np.float32).reshape(2, 3)
