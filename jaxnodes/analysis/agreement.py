@@ -126,7 +126,7 @@ def measure_fidelity(
     >>> bool(found["taylor2"].overall.pearson > 0.9)
     True
     """
-    metric = _Negative(loss) if metric is None else metric
+    metric = Negative(loss) if metric is None else metric
     shared = {"nodes": nodes, "auto": auto}
     exact = ablate(f, variables, x, y, metric=metric, progress=progress, **shared, **options)
     importances = {
@@ -137,7 +137,7 @@ def measure_fidelity(
 
 
 @dataclasses.dataclass(frozen=True)
-class _Negative:
+class Negative:
     """A loss as a metric: equal for equal losses, so that it compiles once."""
 
     loss: Callable

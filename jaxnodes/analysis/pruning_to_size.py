@@ -1,6 +1,6 @@
 """`prune_to`: a network pruned to a target size, by any importance of its nodes."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -15,24 +15,32 @@ from jaxnodes.layers.base import Layer
 def prune_to(
     net: Layer,
     variables: Variables,
-    importance: Mapping[str, Any],
+    importance: Mapping[str, Any] | Callable[[Layer, Variables], Mapping[str, Any]],
     keep: float | Mapping[str, float],
     *,
     x: Any,
     scope: str = "layer",
     values: Any = "zero",
+    rounds: int = 1,
 ) -> tuple[Layer, Variables]:
     """The network with its most important nodes alone: `prune` to a target size.
 
+    What a node is worth depends on the others: of two that do the same either may go, but
+    not both. So importance is best measured again whenever some nodes are gone, in `rounds`.
+
     Args:
       net, variables, x, values: as of `prune`.
-      importance, keep, scope: as of `prune_masks`, which chooses the nodes.
+      importance: as of `prune_masks`, which chooses the nodes; or a function
+        `(net, variables) -> importance` that measures it.
+      keep, scope: as of `prune_masks`.
+      rounds: how often to measure and to remove, each time the same share of what is there;
+        more than one needs a function, and `values` that aren't named one by one.
 
     Returns:
       `(net, variables)`.
 
     Raises:
-      JaxNodesError: as `prune_masks` and `prune`.
+      JaxNodesError: as `prune_masks` and `prune`, or rounds without a function.
 
     Example: the half with the largest outgoing weights (`ablate` gives what they are worth).
 
@@ -50,8 +58,38 @@ def prune_to(
       dense3=Dense(3, in_features=4),
     )
     """
-    masks = prune_masks(net, variables, importance, keep, x=x, scope=scope)
+    check_count(rounds, "rounds", "prune_to")
+    check(
+        rounds == 1 or (callable(importance) and isinstance(values, str)),
+        f"expected a function of importance, and values 'zero' or 'mean', for {rounds} rounds, "
+        f"got {type(importance).__name__} and {type(values).__name__}; each round measures "
+        "what the one before has left",
+        "prune_to",
+    )
+
+    def choose(net, variables, found, keep):
+        return prune_masks(net, variables, found, keep, x=x, scope=scope)
+
+    measure = importance if callable(importance) else lambda net, variables: importance
+    found = measure(net, variables)
+    masks = choose(net, variables, found, keep)
+    first = now = {name: mask.size for name, mask in masks.items()}
+    last = {name: int(mask.sum()) for name, mask in masks.items()}
+    for done in range(1, rounds):
+        then = {name: first[name] * (last[name] / first[name]) ** (done / rounds) for name in now}
+        masks = choose(net, variables, found, _fraction(now, then, scope))
+        net, variables = prune(net, variables, masks, x=x, values=values)
+        now = {name: int(mask.sum()) for name, mask in masks.items()}
+        found = measure(net, variables)
+        masks = choose(net, variables, found, _fraction(now, last, scope))
     return prune(net, variables, masks, x=x, values=values)
+
+
+def _fraction(now: Mapping[str, int], then: Mapping[str, float], scope: str) -> Any:
+    """What to keep to come from so many nodes to so many."""
+    if scope == "global":
+        return sum(then.values()) / sum(now.values())
+    return {name: then[name] / now[name] for name in now}
 
 
 def prune_masks(

@@ -13,12 +13,14 @@ from collections.abc import Sequence
 
 import tyro
 
-from jaxnodes.cli.options import Doctor, Evaluate, Predict, Summary, Train
+from jaxnodes.cli.options import Doctor, Evaluate, Inspect, Predict, Prune, Summary, Train
 
 COMMANDS = {
     "train": Train,
     "evaluate": Evaluate,
     "predict": Predict,
+    "inspect": Inspect,
+    "prune": Prune,
     "summary": Summary,
     "doctor": Doctor,
 }

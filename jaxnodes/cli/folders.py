@@ -11,6 +11,7 @@ from jaxnodes.errors import check
 from jaxnodes.training.files import write_atomically
 
 METRICS, HISTORY, CURVES, CONFUSION = "metrics.json", "history.jsonl", "curves.png", "confusion.png"
+NODES = "nodes.json"
 
 
 def reserve(out: str | None, name: str, overwrite: bool) -> Path:

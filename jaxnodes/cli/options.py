@@ -168,6 +168,70 @@ class Summary(ModelOptions):
 
 
 @dataclasses.dataclass(frozen=True)
+class Inspect:
+    """Measure every node of a trained network on its test samples.
+
+    What each is worth is exact: the accuracy (or error) of the whole network less that
+    without the node. Writes nodes.json and figures into the run folder.
+    """
+
+    run: Annotated[Positional[str], arg(metavar="RUN")]
+    """The run folder."""
+    node: Annotated[
+        str | None, arg(metavar="LAYER/NUMBER", help_behavior_hint="(default: all nodes)")
+    ] = None
+    """One node alone, such as dense1/17: what it does, and the samples it answers to most."""
+    value: Literal["zero", "mean", "bias"] = "zero"
+    """What takes the place of a removed node."""
+    top: int = 5
+    """How many of the most and least important nodes to list, and of samples for a node."""
+    json: bool = False
+    """Print one JSON object, nothing else."""
+
+    def __call__(self) -> int:
+        from jaxnodes.cli.inspection import run_inspection
+
+        return run_inspection(self)
+
+
+@dataclasses.dataclass(frozen=True)
+class Prune:
+    """Remove the least important nodes of a trained network, and save what is left.
+
+    What they are worth is measured on the training samples; the accuracy before and after
+    is that of the test samples. The new run folder holds a smaller network.
+    """
+
+    run: Annotated[Positional[str], arg(metavar="RUN")]
+    """The run folder."""
+    keep: float = 0.5
+    """The fraction of the nodes to keep."""
+    by: Literal[
+        "exact", "activation", "weight", "gradient", "taylor", "taylor2", "integrated_gradients"
+    ] = "exact"
+    """What a node is worth: exactly, by the loss without it, or by a cheaper measure."""
+    scope: Literal["layer", "global"] = "layer"
+    """Whether each layer keeps that fraction, or all of them together."""
+    value: Literal["zero", "mean"] = "zero"
+    """What takes the place of a removed node; it is folded into the next bias."""
+    rounds: int = 8
+    """How often to measure and to remove some: what a node is worth depends on the others."""
+    out: Annotated[
+        str | None, arg(metavar="FOLDER", help_behavior_hint="(default: a fresh one in runs/)")
+    ] = None
+    """The new run folder."""
+    overwrite: bool = False
+    """Write into a folder that isn't empty."""
+    json: bool = False
+    """Print one JSON object, nothing else."""
+
+    def __call__(self) -> int:
+        from jaxnodes.cli.pruned import run_pruning
+
+        return run_pruning(self)
+
+
+@dataclasses.dataclass(frozen=True)
 class Doctor:
     """Show devices, versions and memory, and try a compiled matrix product."""
 

@@ -46,22 +46,27 @@ def data_config(options: DataOptions, test: Dataset) -> dict[str, Any]:
     return {**fields, "test_sha256": _fingerprint(test)}
 
 
-def own_test(config: dict[str, Any]) -> Dataset:
-    """The samples that a run is tested on, and was never trained on.
+def own_parts(config: dict[str, Any]) -> Splits[Dataset]:
+    """A run's data, in the parts that it was trained, tuned and tested on.
 
     Raises:
       JaxNodesError: the data aren't there any more, or aren't those of back then.
     """
     fields = dict(config["data"])
     expected = fields.pop("test_sha256")
-    test = load_parts(DataOptions(**fields)).test
+    parts = load_parts(DataOptions(**fields))
     check(
-        _fingerprint(test) == expected,
+        _fingerprint(parts.test) == expected,
         f"expected {fields['data']} as it was when the network was trained, got other samples; "
-        "name other data by --data",
-        "evaluate",
+        "evaluate takes other data by --data",
+        "run",
     )
-    return test
+    return parts
+
+
+def own_test(config: dict[str, Any]) -> Dataset:
+    """The samples that a run is tested on, and was never trained on."""
+    return own_parts(config).test
 
 
 def other_data(source: str, task: Task, config: dict[str, Any]) -> Dataset:

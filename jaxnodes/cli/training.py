@@ -60,7 +60,7 @@ class Run:
         self.rows.append(row)
         self.variables, self.kept, self.seconds = report.variables, report.epoch, report.seconds
         if not (self.options.quiet or self.options.json):
-            print(epoch_line(row, self.epochs), flush=True)
+            print(epoch_line(row, self.epochs, self.rows[0]["seconds"]), flush=True)
 
 
 def run_training(options: Train) -> int:
@@ -261,15 +261,22 @@ def report(run: Run, folder: Path, metrics: dict[str, Any]) -> None:
     print(f"saved in {folder}")
 
 
-def epoch_line(row: dict[str, Any], epochs: int) -> str:
-    """One epoch's measures, with the rate and the time left."""
+def epoch_line(row: dict[str, Any], epochs: int, first: float = 0.0) -> str:
+    """One epoch's measures, with the rate and the time left.
+
+    Args:
+      row: of the history.
+      epochs: how many there are to be.
+      first: seconds of the first epoch, which compiles and so says little of the others.
+    """
     epoch, seconds = row["epoch"], row["seconds"]
     measures = {
         name: value
         for name, value in row.items()
         if name not in ("epoch", "learning_rate", "seconds")
     }
-    left = seconds / epoch * (epochs - epoch)
+    each = (seconds - first) / (epoch - 1) if epoch > 1 else seconds
+    left = each * (epochs - epoch)
     rate = row["learning_rate"]
     parts = [f"epoch {epoch:>{len(str(epochs))}}/{epochs}", measures_line(measures)]
     parts += [] if rate is None else [f"rate {rate:.1e}"]

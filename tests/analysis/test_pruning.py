@@ -614,3 +614,60 @@ def test_wants_numbers(key):
 def test_which_activations_are_elementwise(name):
     mixing = ("softmax", "log_softmax", "glu")
     assert is_elementwise(jn.ACTIVATIONS[name]) == (name not in mixing)
+
+
+def test_in_rounds_importance_is_measured_again():
+    """Two nodes that do the same: one of them may go, which a single look can't know."""
+    net = jn.Sequential(jn.Dense(4, use_bias=False), jn.Dense(1, use_bias=False))
+    w = jnp.array([[1.0, 1.0, 0.0, 0.0], [0.0, 0.0, 1.0, 1.0]])
+    params = {"dense1": {"w": w}, "dense2": {"w": jnp.array([[1.0], [1.0], [0.9], [0.9]])}}
+    seen = []
+
+    def importance(net, variables):
+        # What is left of each input's outgoing weight without the node, as a shortfall.
+        first, second = variables[0]["dense1"]["w"], variables[0]["dense2"]["w"][:, 0]
+        through = first @ second
+        seen.append(len(second))
+        without = through[:, None] - first * second
+        return {"dense1": jnp.sum(first * jnp.maximum(1.0 - without, 0.0), axis=0)}
+
+    x = jax.ShapeDtypeStruct((1, 2), jnp.float32)
+    options = {"x": x}
+    once, of_once = prune_to(net, (params, {}), importance, 0.5, **options)
+    assert seen == [4]
+    twice, of_two = prune_to(net, (params, {}), importance, 0.5, rounds=2, **options)
+    assert seen == [4, 4, 3]
+    assert once == twice
+    # At once, both nodes of the weaker input look best; one by one, each input keeps one.
+    assert np.asarray(of_once[0]["dense1"]["w"]).tolist() == [[0.0, 0.0], [1.0, 1.0]]
+    assert np.asarray(of_two[0]["dense1"]["w"]).tolist() == [[1.0, 0.0], [0.0, 1.0]]
+
+
+@pytest.mark.parametrize("scope", ["layer", "global"])
+def test_rounds_end_at_the_size_asked_for(scope):
+    net = jn.fully_connected([5, 13, 7, 3])
+    variables, x = made(net, (5,))
+
+    def importance(net, variables):
+        return {name: jnp.abs(variables[0][name]["w"]).sum(0) for name in ("dense1", "dense2")}
+
+    sizes = []
+    for rounds in (1, 2, 5):
+        smaller, _ = prune_to(net, variables, importance, 0.3, x=x, scope=scope, rounds=rounds)
+        sizes.append([layer.features for _, layer in smaller.layers])
+    if scope == "layer":
+        assert sizes == [[4, 2, 3]] * 3
+    else:
+        assert [sum(size) for size in sizes] == [6 + 3] * 3
+
+
+def test_rounds_need_something_to_measure_by():
+    net = jn.fully_connected([5, 4, 3])
+    variables, x = made(net, (5,))
+    scores = {"dense1": np.arange(4)}
+    with pytest.raises(JaxNodesError, match="expected a function of importance"):
+        prune_to(net, variables, scores, 0.5, x=x, rounds=2)
+    with pytest.raises(JaxNodesError, match="expected a function of importance"):
+        prune_to(net, variables, lambda *_: scores, 0.5, x=x, rounds=2, values={"dense1": 0.5})
+    with pytest.raises(JaxNodesError, match="rounds"):
+        prune_to(net, variables, scores, 0.5, x=x, rounds=0)

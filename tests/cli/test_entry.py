@@ -37,12 +37,23 @@ heavy = {"jax", "numpy", "scipy", "sklearn", "matplotlib", "optax", "rich"} & se
 assert not heavy, heavy
 """
     out = run(code)
-    for word in ("train", "evaluate", "predict", "summary", "doctor", "--learning-rate"):
+    for word in (
+        "train",
+        "evaluate",
+        "predict",
+        "inspect",
+        "prune",
+        "summary",
+        "doctor",
+        "--learning-rate",
+    ):
         assert word in out
 
 
 def test_no_command_and_a_wrong_one(refused):
-    assert "Expected one of {train, evaluate, predict, summary, doctor}" in refused()
+    assert (
+        "Expected one of {train, evaluate, predict, inspect, prune, summary, doctor}" in refused()
+    )
     assert "frob" in refused("frob")
 
 
