@@ -12,7 +12,7 @@ one axis; and `Full` ones. An operation without a rule of its own gets full valu
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -29,29 +29,66 @@ Path = tuple[int, ...]
 
 @dataclasses.dataclass(frozen=True)
 class Base:
-    """A program run as it stands: all of its values, and those of the calls inside it."""
+    """A program run as it stands: all of its values, and those of the calls inside it.
+
+    Attributes:
+      values: by variable.
+      inner: of calls, by the number of their equations.
+      data: the variables that depend on data.
+    """
 
     values: dict[Any, Any]
     inner: dict[int, "Base"]
+    data: set[Any]
 
     def read(self, atom: Any) -> Any:
         """The value of a variable, or the literal itself."""
         return atom.val if isinstance(atom, Literal) else self.values[atom]
 
+    def is_data(self, atom: Any) -> bool:
+        """Whether a variable depends on data; a literal doesn't."""
+        return not isinstance(atom, Literal) and atom in self.data
 
-def run_base(jaxpr: Jaxpr, values: Sequence[Any]) -> Base:
-    """Every value of a program, given those of its constants and inputs."""
-    base = Base(dict(zip([*jaxpr.constvars, *jaxpr.invars], values, strict=True)), {})
+    def of_data(self) -> list[Any]:
+        """The values that depend on data, in the order of the program."""
+        mine = [value for var, value in self.values.items() if var in self.data]
+        return mine + [value for base in self.inner.values() for value in base.of_data()]
+
+    def with_data(self, values: Iterator[Any]) -> "Base":
+        """The same program with other values of what depends on data, as `of_data` gives them."""
+        mine = {v: next(values) if v in self.data else old for v, old in self.values.items()}
+        inner = {i: base.with_data(values) for i, base in self.inner.items()}
+        return Base(mine, inner, self.data)
+
+
+def run_base(jaxpr: Jaxpr, values: Sequence[Any], data: Sequence[bool] | None = None) -> Base:
+    """Every value of a program.
+
+    Args:
+      jaxpr: the program.
+      values: of its constants and inputs.
+      data: which of these are data; by default all.
+    """
+    inputs = [*jaxpr.constvars, *jaxpr.invars]
+    data = [True] * len(inputs) if data is None else data
+    base = Base(dict(zip(inputs, values, strict=True)), {}, set())
+    base.data.update(var for var, is_data in zip(inputs, data, strict=True) if is_data)
     for i, eqn in enumerate(jaxpr.eqns):
         operands = [base.read(atom) for atom in eqn.invars]
+        flags = [base.is_data(atom) for atom in eqn.invars]
         if can_enter(eqn):
             (body,) = bodies(eqn)
-            inner = run_base(body.jaxpr, [*body.consts, *(operands[k] for k in body.operands)])
+            entered = [*body.consts, *(operands[k] for k in body.operands)]
+            among = [*(False for _ in body.consts), *(flags[k] for k in body.operands)]
+            inner = run_base(body.jaxpr, entered, among)
             base.inner[i] = inner
             outputs = [inner.read(atom) for atom in body.jaxpr.outvars]
+            made = [inner.is_data(atom) for atom in body.jaxpr.outvars]
         else:
             outputs = bind(eqn, operands)
+            made = [any(flags)] * len(outputs)
         base.values.update(zip(eqn.outvars, outputs, strict=True))
+        base.data.update(var for var, is_data in zip(eqn.outvars, made, strict=True) if is_data)
     return base
 
 

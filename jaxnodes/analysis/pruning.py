@@ -14,7 +14,8 @@ import numpy as np
 
 from jaxnodes.analysis.cuts import Mask
 from jaxnodes.analysis.cutting import cut_out
-from jaxnodes.analysis.sites_of import layer_steps, node_shape
+from jaxnodes.analysis.means import site_means
+from jaxnodes.analysis.sites_of import node_shape
 from jaxnodes.errors import check, describe, is_concrete
 from jaxnodes.interpreter.sites import unknown_name
 from jaxnodes.interpreter.tracing import Traced, trace
@@ -22,7 +23,6 @@ from jaxnodes.layers.arrays import shapes_of
 from jaxnodes.layers.base import Layer
 
 Variables = tuple[Any, Any]
-_TILE = 256  # samples to take means over at a time
 
 
 def prune(
@@ -185,16 +185,6 @@ def _means(net, traced: Traced, variables: Variables, x, names) -> dict[str, np.
         "expected samples in x to take means over, got none; pass data, or values='zero'",
         "prune",
     )
-    n, fixed = len(leaves[0]), len(traced.consts) + len(traced.args) - len(leaves)
-    means: dict[str, Any] = dict.fromkeys(names, 0.0)
-    for start in range(0, n, _TILE):
-        tile = jax.tree.map(lambda leaf, start=start: jnp.asarray(leaf[start : start + _TILE]), x)
-        part = trace(net.predict, (variables, tile), {}, where="prune")
-        _, records = part.apply(record=names)
-        count = min(_TILE, n - start)
-        for name in names:
-            site, layers = part.program.sites[name], layer_steps(part.program, name, fixed)
-            kept = {site.axis, *(i for i, layer in enumerate(layers) if layer)}
-            axes = tuple(set(range(len(site.shape))) - kept)
-            means[name] += np.asarray(records[name], np.float64).mean(axis=axes) * (count / n)
-    return means
+    fixed = len(traced.consts) + len(traced.args) - len(leaves)
+    means = site_means(net.predict, variables, x, names, where="prune")
+    return {name: m.reshape(node_shape(traced.program, name, fixed)) for name, m in means.items()}

@@ -1,0 +1,78 @@
+"""How `ablate` goes through its variants: within its memory, with the same numbers."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxnodes as jn
+from jaxnodes.analysis.samples import prepare
+from jaxnodes.analysis.variants import measure, plan
+
+
+def problem(n=3000):
+    net = jn.fully_connected([20, 96, 64, 8], "tanh")
+    x = jax.random.normal(jax.random.key(0), (n, 20))
+    y = jax.random.randint(jax.random.key(1), (n,), 0, 8)
+    return net, net.init(jax.random.key(2), x), x, y
+
+
+@pytest.mark.parametrize("memory", [2**20, 2**22, 2**26])
+def test_what_it_takes_is_bounded_by_the_setting(memory):
+    net, variables, x, y = problem()
+    model, arrays = prepare(net.predict, variables, x, where="ablate", gated=True)
+    groups, stored = plan(model, memory)
+    for group in groups:
+        options = (model, group, jn.cross_entropy, "given", stored)
+
+        def function(*args, options=options):
+            return measure(*options, *args)
+
+        chosen = [part.variants(0) for part in group]
+        lowered = jax.jit(function).lower(arrays, y, chosen, [None] * len(group), None)
+        # The samples' own 240 kB, and as much again of what a tile takes, come on top.
+        assert lowered.compile().memory_analysis().temp_size_in_bytes < memory + 2**19
+
+
+def test_little_memory_gives_the_same_numbers():
+    """3,000 samples of 8 outputs are 96 kB a variant: of 2**20 bytes only some fit at once."""
+    net, variables, x, y = problem()
+    plans = {}
+    for memory in (2**20, 2**28):
+        model, _ = prepare(net.predict, variables, x, where="ablate", gated=True)
+        plans[memory] = plan(model, memory)
+    assert not plans[2**20].stored
+    assert [len(group) for group in plans[2**20].groups] == [1, 1, 1]
+    assert plans[2**20].groups[0][0].at_once < 96
+    assert plans[2**28].stored
+    assert [len(group) for group in plans[2**28].groups] == [3]
+    for value in ("zero", "bias", "resample"):
+        options = {"metric": jn.accuracy, "value": value, "key": jax.random.key(3)}
+        little, much = (
+            jn.analysis.ablate(net.predict, variables, x, y, memory=memory, **options)
+            for memory in plans
+        )
+        for name in much:
+            # Accuracies of 3,000 samples: a tie may fall to either side.
+            np.testing.assert_allclose(little[name], much[name], atol=1.5 / 3000)
+            assert np.std(much[name]) > 0
+
+
+def test_weights_that_the_function_prepares_are_not_kept_for_each_tile():
+    """A transposed weight depends on no data: it is computed once, not stored by the tile."""
+    w = jax.random.normal(jax.random.key(0), (40, 30))
+    x = jax.random.normal(jax.random.key(1), (600, 30))
+
+    def f(w, x):
+        return jn.node(jnp.tanh(x @ (2.0 * w).T), "h") @ w
+
+    drops = jn.analysis.ablate(f, w, x, x, metric=jn.mse)
+    h = np.tanh(np.asarray(x, np.float64) @ (2 * np.asarray(w, np.float64)).T)
+    out = h @ np.asarray(w, np.float64)
+    target = np.asarray(x, np.float64)
+    whole = ((out - target) ** 2).mean()
+    expected = [
+        whole - ((out - np.outer(h[:, j], np.asarray(w, np.float64)[j]) - target) ** 2).mean()
+        for j in range(40)
+    ]
+    np.testing.assert_allclose(drops["h"], expected, rtol=1e-3, atol=1e-4)
