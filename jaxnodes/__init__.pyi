@@ -76,10 +76,16 @@ from .layers.convolution import conv_transpose as conv_transpose
 from .layers.convolution import conv_transpose_init as conv_transpose_init
 from .layers.convolution_layers import Conv as Conv
 from .layers.convolution_layers import ConvTranspose as ConvTranspose
+from .layers.decoders import TransformerDecoder as TransformerDecoder
 from .layers.dot_product import dot_product_attention as dot_product_attention
 from .layers.embeddings import Embedding as Embedding
+from .layers.embeddings import Unembedding as Unembedding
 from .layers.embeddings import embedding as embedding
 from .layers.embeddings import embedding_init as embedding_init
+from .layers.encoders import MaskedTokens as MaskedTokens
+from .layers.encoders import Pooled as Pooled
+from .layers.encoders import TransformerEncoder as TransformerEncoder
+from .layers.excitation import SqueezeExcite as SqueezeExcite
 from .layers.heads import Rescale as Rescale
 from .layers.heads import binary_head as binary_head
 from .layers.heads import bounded_head as bounded_head
@@ -135,6 +141,7 @@ from .layers.sequences import lstm as lstm
 from .layers.sequences import simple_rnn as simple_rnn
 from .layers.serialization import from_config as from_config
 from .layers.serialization import to_config as to_config
+from .layers.transformers import TransformerBlock as TransformerBlock
 from .losses import binary_cross_entropy as binary_cross_entropy
 from .losses import cross_entropy as cross_entropy
 from .losses import huber as huber

@@ -38,12 +38,13 @@ class _MultiHead(Layer):
     dropout: float = 0.0
     w_init: Callable | str = xavier_uniform
     b_init: Callable | str = zeros
+    out_init: Callable | str | None = None
     dtype: Any = None
 
     def __post_init__(self):
         check_heads(self.heads, self.head_features, self.kv_heads, type(self).__name__)
         object.__setattr__(self, "dropout", Dropout(self.dropout).rate)
-        normalize(self, w_init=initializer, b_init=initializer)
+        normalize(self, w_init=initializer, b_init=initializer, out_init=initializer)
 
     def _init_params(self, key, x, kv_features=None):
         return attention_init(
@@ -56,6 +57,7 @@ class _MultiHead(Layer):
             use_bias=self.use_bias,
             w_init=initializer(self.w_init),
             b_init=initializer(self.b_init),
+            out_init=None if self.out_init is None else initializer(self.out_init),
             dtype=dtype_of(x),
         )
 
@@ -96,6 +98,7 @@ class Attention(_MultiHead):
       use_bias: whether each projection has a bias.
       dropout: its rate, on the weights, in training.
       w_init, b_init: initializers, by function or by name.
+      out_init: initializer of the output projection; `w_init` by default.
       dtype: the dtype to compute in; `None` is the parameters'.
 
     Shapes: x (B, T, D), kept. With a mask (B, T), True at the steps that may be looked at,
@@ -191,8 +194,8 @@ class CrossAttention(_MultiHead):
     """Multi-head attention of a sequence to another one, the memory. The heads are nodes.
 
     Args:
-      heads, head_features, kv_heads, use_bias, dropout, w_init, b_init, dtype: as in
-        `Attention`.
+      heads, head_features, kv_heads, use_bias, dropout, w_init, b_init, out_init, dtype: as
+        in `Attention`.
 
     Shapes: the pair (x, memory), (B, T, D) and (B, S, E), to (B, T, D); or `(x, memory, mask)`
     with a mask in one of the forms that `attention` takes: (B, S), True at the steps of the

@@ -50,7 +50,7 @@ class Sequential(Layer):
         object.__setattr__(self, "layers", _named(layers, named, "Sequential"))
 
     def apply(self, params, state, x, *, key=None, training=False):
-        _check_names(params, self.layers)
+        check_names(params, self.layers)
         for name, layer in self.layers:
             x, state = call(layer, name, params, state, x, key=key, training=training)
         return x, state
@@ -67,7 +67,8 @@ class Residual(Layer):
       layer: keeps the shape of its input; may compute in half precision. The layers of
         a `Sequential` are called as if they stood here: `residual1/dense2`.
 
-    For a shortcut with a projection use `Parallel(body, projection, merge="sum")`.
+    For a shortcut with a projection use `Parallel(body, projection, merge="sum")`. Around a
+    layer that takes `(x, mask)`, so does this, and hands on what that layer does.
     """
 
     layer: Any
@@ -76,14 +77,16 @@ class Residual(Layer):
         object.__setattr__(self, "layer", _as_sequential(self.layer))
 
     def apply(self, params, state, x, *, key=None, training=False):
-        y, state = self.layer.apply(params, state, x, key=key, training=training)
+        made, state = self.layer.apply(params, state, x, key=key, training=training)
+        (x, *_), (y, *masks) = (v if isinstance(v, tuple) else (v,) for v in (x, made))
         check(
             y.shape == x.shape and np.can_cast(y.dtype, x.dtype),
             f"expected the layer to keep its input's shape and dtype, but it made {y.dtype} "
             f"{y.shape} of {x.dtype} {x.shape}; Parallel(layer, projection, merge='sum') may not",
             "residual",
         )
-        return x + y.astype(x.dtype), state
+        y = x + y.astype(x.dtype)
+        return ((y, *masks) if isinstance(made, tuple) else y), state
 
     def __repr__(self):
         return _block("Residual", [repr(self.layer)])
@@ -113,7 +116,7 @@ class Parallel(Layer):
         object.__setattr__(self, "merge", merge)
 
     def apply(self, params, state, x, *, key=None, training=False):
-        _check_names(params, self.layers)
+        check_names(params, self.layers)
         outputs = []
         for name, layer in self.layers:
             y, state = call(layer, name, params, state, x, key=key, training=training)
@@ -224,14 +227,15 @@ def _named(layers: tuple, named: dict[str, Any], where: str) -> Named:
     return tuple(pairs)
 
 
-def _check_names(params: Any, layers: Named) -> None:
+def check_names(params: Any, layers: Named, where: str = "sequential") -> None:
+    """Raises where there are parameters for layers that aren't there."""
     check_mappings(params)
     unknown = sorted(set(params) - {name for name, _ in layers})
     check(
         not unknown,
         f"expected parameters for {[name for name, _ in layers]}, got {unknown} as well; "
         "take them from init of this same network",
-        "sequential",
+        where,
     )
 
 

@@ -69,13 +69,13 @@ def rebuilt(kind: Any, changed: dict[str, Any]) -> Any:
 
 
 def shown_fields(layer: Any) -> list[str]:
-    """Fields as constructor arguments: the required ones bare, others where not the default."""
+    """Fields as constructor arguments: the required ones, others where not the default."""
     shown = []
     for field in dataclasses.fields(layer):
         value = getattr(layer, field.name)
         text = _shown(value)
         if field.default is dataclasses.MISSING:
-            shown.append(text)
+            shown.append(f"{field.name}={text}" if field.kw_only else text)
         elif value != field.default:
             shown.append(f"{field.name}={text}")
     return shown

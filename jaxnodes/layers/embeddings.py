@@ -1,4 +1,4 @@
-"""Embeddings: a vector for every id, looked up."""
+"""Embeddings: a vector for every id, looked up, and the way back to ids by the same vectors."""
 
 import dataclasses
 from collections.abc import Callable
@@ -10,10 +10,11 @@ import numpy as np
 
 from jaxnodes.errors import check, check_count, check_key, describe, is_concrete
 from jaxnodes.initializers import initializer, normal
-from jaxnodes.layers.arrays import Params, check_params, dtype_of
+from jaxnodes.layers.arrays import Params, cast_inputs, check_params, dtype_of
 from jaxnodes.layers.base import Layer
 from jaxnodes.layers.description import normalize
 from jaxnodes.layers.sequences import split_mask
+from jaxnodes.primitive import node
 
 _unit_normal = normal(1.0)
 
@@ -139,3 +140,63 @@ class Embedding(Layer):
         y = embedding(params, ids)
         y = y if self.dtype is None else y.astype(self.dtype)
         return (y if mask is None else (y, mask)), state
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class Unembedding(Layer):
+    """A weighted sum for every id by its vector, `x w^T`: logits by tied weights. They are nodes.
+
+    Args:
+      size: how many ids there are.
+      use_bias: whether a bias is added, one number an id.
+      dtype: the dtype to compute in; `None` is that of the vectors.
+
+    Shapes: the pair (x, w), (..., D) and an embedding's (size, D), to (..., size). Parameters
+    `{"b": (size,)}` with a bias, else none.
+
+    Source: Press and Wolf 2017, arXiv:1608.05859.
+
+    Example: a network's own embedding used again.
+
+    >>> import dataclasses, jax, jax.numpy as jnp, jaxnodes as jn
+    >>> @dataclasses.dataclass(frozen=True)
+    ... class Tied(jn.Layer):
+    ...     def apply(self, params, state, x, *, key=None, training=False):
+    ...         h, state = jn.call(jn.Embedding(7, 3), "embedding", params, state, x)
+    ...         pair = (h, params["embedding"]["w"])
+    ...         return jn.call(jn.Unembedding(7), "logits", params, state, pair)
+    >>> params, state = Tied().init(jax.random.key(0), jnp.array([[1, 2]]))
+    >>> Tied().predict((params, state), jnp.array([[1, 2]])).shape
+    (1, 2, 7)
+    """
+
+    size: int
+    _: dataclasses.KW_ONLY
+    use_bias: bool = False
+    dtype: Any = None
+
+    def __post_init__(self):
+        check_count(self.size, "size", "Unembedding")
+        normalize(self)
+
+    def init(self, key, x):
+        check_key(key, "unembedding")
+        x, _ = self._split(x)
+        return {"b": jnp.zeros(self.size, dtype_of(x))} if self.use_bias else {}, {}
+
+    def apply(self, params, state, x, *, key=None, training=False):
+        x, w = self._split(x)
+        check_params(params, {"b": (self.size,)} if self.use_bias else {}, "unembedding")
+        params, x = cast_inputs({**params, "w": w}, x, self.dtype, "unembedding")
+        logits = x @ params["w"].T
+        return node(logits + params["b"] if self.use_bias else logits), state
+
+    def _split(self, x: Any) -> tuple[Any, Any]:
+        shapes = [jnp.shape(part) for part in x] if isinstance(x, tuple) else []
+        check(
+            len(shapes) == 2 and shapes[0] and shapes[1] == (self.size, shapes[0][-1]),
+            f"expected the pair of inputs (..., D) and vectors ({self.size}, D), got "
+            f"{shapes or describe(x)}",
+            "unembedding",
+        )
+        return x

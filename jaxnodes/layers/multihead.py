@@ -30,6 +30,7 @@ def attention_init(
     use_bias: bool = True,
     w_init: Callable = xavier_uniform,
     b_init: Callable = zeros,
+    out_init: Callable | None = None,
     dtype: Any = jnp.float32,
 ) -> dict[str, jax.Array]:
     """Parameters of multi-head attention.
@@ -45,6 +46,7 @@ def attention_init(
       use_bias: whether each projection has a bias.
       w_init, b_init: initializers `(key, shape, dtype)`. Each projection is drawn as one
         matrix of all heads, (D, H dim) for the queries.
+      out_init: initializer of w_o; `w_init` by default.
       dtype: of all arrays.
 
     Returns:
@@ -69,7 +71,8 @@ def attention_init(
         w_key, b_key = jax.random.split(subkey)
         w_shape, b_shape = shapes[f"w_{name}"], shapes[f"b_{name}"]
         matrix = (math.prod(w_shape) // math.prod(b_shape), math.prod(b_shape))
-        params[f"w_{name}"] = w_init(w_key, matrix, dtype).reshape(w_shape)
+        draw = (name == "o" and out_init) or w_init
+        params[f"w_{name}"] = draw(w_key, matrix, dtype).reshape(w_shape)
         if use_bias:
             params[f"b_{name}"] = b_init(b_key, b_shape, dtype)
     return params
@@ -99,7 +102,8 @@ def attention(
         `dot_product_attention`.
       mask: boolean, True where a step may look: (..., S) says which steps of the memory
         count, (..., T, S) is for each step of x its own, (..., heads or 1, T, S) for each
-        head. A step that may look nowhere gives b_o.
+        head. Repeat a (T, S) that holds for a whole batch: where S = B = T it would read
+        as (B, S). A step that may look nowhere gives b_o.
       rotary: whether queries and keys are rotated by their positions (`rotary`);
         for self-attention only.
       rate: of dropout on the weights.

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxnodes.errors import check, check_count, check_key, describe
+from jaxnodes.errors import check, check_count, check_key, describe, is_concrete
 from jaxnodes.initializers import initializer, normal
 from jaxnodes.layers.arrays import cast_inputs, check_params, dtype_of
 from jaxnodes.layers.base import Layer
@@ -129,9 +129,14 @@ class LearnedPositions(Layer):
       length: number of positions L; no sequence can be longer.
       w_init: initializer, by function or by name; normal of standard deviation 0.02 by
         default, as in BERT and GPT-2.
+      stateful: whether a batch goes on where the one before it ended, for decoding piece by
+        piece; `reset_state` goes back to the first position. In training the state is left
+        alone: a batch is a whole sequence.
       dtype: the dtype to compute in; `None` is the parameters'.
 
-    Shapes: x (..., T, D), kept; with a mask `(x, mask)`, kept too. Parameters `{"w": (L, D)}`.
+    Shapes: x (..., T, D), kept; with a mask `(x, mask)`, kept too. Parameters `{"w": (L, D)}`,
+    state `{"index": ()}` if stateful. Steps beyond L are an error, or NaN where `index` is
+    being traced.
 
     Example:
 
@@ -145,6 +150,7 @@ class LearnedPositions(Layer):
     length: int
     _: dataclasses.KW_ONLY
     w_init: Callable | str = _small_normal
+    stateful: bool = False
     dtype: Any = None
 
     def __post_init__(self):
@@ -155,18 +161,43 @@ class LearnedPositions(Layer):
         check_key(key, "learned_positions")
         x, _ = split_mask(x, "learned_positions")
         check_sequences(x, "learned_positions")
-        return {"w": initializer(self.w_init)(key, (self.length, x.shape[-1]), dtype_of(x))}, {}
+        w = initializer(self.w_init)(key, (self.length, x.shape[-1]), dtype_of(x))
+        return {"w": w}, {"index": jnp.zeros((), jnp.int32)} if self.stateful else {}
 
     def apply(self, params, state, x, *, key=None, training=False):
         x, mask = split_mask(x, "learned_positions")
         check_sequences(x, "learned_positions")
         steps, features = x.shape[-2:]
         check_params(params, {"w": (self.length, features)}, "learned_positions")
+        params, x = cast_inputs(params, x, self.dtype, "learned_positions")
+        if self.stateful and not training:
+            vectors, state = self._continued(params["w"], state, steps)
+        else:
+            self._check_steps(steps, "make the layer longer")
+            vectors = params["w"][:steps]
+        y = x + vectors
+        return (y if mask is None else (y, mask)), state
+
+    def _continued(self, w, state, steps):
+        """The vectors of the positions from the state's on, and the state after them."""
+        came = {name: describe(value) for name, value in state.items()}
         check(
-            steps <= self.length,
-            f"expected at most {self.length} steps, got {steps}; make the layer longer",
+            came == {"index": "int32 ()"},
+            f"expected the state {{'index': 'int32 ()'}}, got {came}; begin with that of init",
             "learned_positions",
         )
-        params, x = cast_inputs(params, x, self.dtype, "learned_positions")
-        y = x + params["w"][:steps]
-        return (y if mask is None else (y, mask)), state
+        start = jnp.asarray(state["index"])
+        end = start + steps
+        self._check_steps(
+            int(end) if is_concrete(end) else steps,
+            "make the layer longer, or begin again with reset_state(state)",
+        )
+        positions = start + jnp.arange(steps, dtype=start.dtype)
+        return jnp.take(w, positions, axis=0, mode="fill", fill_value=jnp.nan), {"index": end}
+
+    def _check_steps(self, used, mend):
+        check(
+            used <= self.length,
+            f"expected at most {self.length} steps, got {used}; {mend}",
+            "learned_positions",
+        )

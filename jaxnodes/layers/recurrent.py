@@ -204,8 +204,9 @@ def reset_state(state: Any) -> Any:
     """The state of a network with what its layers carry from batch to batch at zero.
 
     Args:
-      state: a network's or a layer's. Hidden states (`{"h"}`, `{"h", "c"}`) and key/value
-        caches (`{"k", "v", "index"}`) start anew; all else, as running statistics, stays.
+      state: a network's or a layer's. Hidden states (`{"h"}`, `{"h", "c"}`), key/value
+        caches (`{"k", "v", "index"}`) and positions (`{"index"}`) start anew; all else, as
+        running statistics, stays.
 
     Returns:
       A state of the same structure.
@@ -219,6 +220,11 @@ def reset_state(state: Any) -> Any:
     """
     if not isinstance(state, Mapping):
         return state
-    if set(state) in ({"h"}, {"h", "c"}, {"k", "v", "index"}):
+    if is_carried(state):
         return jax.tree.map(jnp.zeros_like, dict(state))
     return {name: reset_state(inner) for name, inner in state.items()}
+
+
+def is_carried(state: Mapping[str, Any]) -> bool:
+    """Whether this is what one layer carries from batch to batch, by its names."""
+    return set(state) in ({"h"}, {"h", "c"}, {"k", "v", "index"}, {"index"})

@@ -27,7 +27,10 @@ from jaxnodes.layers import (
     batch_normalization,
     combinators,
     convolution_layers,
+    decoders,
     embeddings,
+    encoders,
+    excitation,
     heads,
     neurons,
     normalization,
@@ -37,6 +40,7 @@ from jaxnodes.layers import (
     regularization,
     reshaping,
     sequence_layers,
+    transformers,
 )
 from jaxnodes.layers.base import Elementwise, Functions, Layer, as_layer
 from jaxnodes.layers.combinators import Parallel, Sequential
@@ -48,7 +52,10 @@ _MODULES = (
     batch_normalization,
     combinators,
     convolution_layers,
+    decoders,
     embeddings,
+    encoders,
+    excitation,
     heads,
     neurons,
     normalization,
@@ -58,6 +65,7 @@ _MODULES = (
     regularization,
     reshaping,
     sequence_layers,
+    transformers,
 )
 
 #: Every layer that a config can name.

@@ -39,6 +39,13 @@ def masked(*shape):
     return make
 
 
+def masked_ids(*shape, below):
+    def make(key):
+        return ids(*shape, below=below)(key), masked(*shape)(key)[1]
+
+    return make
+
+
 def both(x, memory):
     def make(key):
         a, b = jax.random.split(key)
@@ -54,6 +61,7 @@ def _of(shape, *layers, free=False, x=floats):
 
 
 ROWS, SEQUENCES = (6, 3), (2, 3, 4)
+_TINY = {"features": 4, "blocks": 1, "heads": 2, "context": 3, "hidden": 5}
 SIGNALS, IMAGES, VOLUMES = (2, 5, 4), (2, 6, 6, 2), (1, 4, 4, 4, 2)
 
 _ENTRIES = [
@@ -85,6 +93,7 @@ _ENTRIES = [
         jn.Sequential(jn.Conv(2, 3), jn.BatchNorm(), jn.relu, jn.MaxPool(2), jn.Flatten()),
         jn.BatchNorm(0.3, 1e-3, unbiased=True),
         jn.GroupNorm(2, 1e-3),
+        jn.SqueezeExcite(3, "silu", gate="hard_sigmoid", w_init="xavier_uniform"),
     ),
     *_of(
         IMAGES,
@@ -115,7 +124,8 @@ _ENTRIES = [
         jn.Attention(2, causal=True, rotary=True, use_bias=False, head_features=4),
         jn.Attention(4, kv_heads=2, dropout=0.5),
         jn.Attention(1, causal=True, cache=5),
-        jn.LearnedPositions(5),
+        jn.LearnedPositions(5, stateful=True),
+        jn.TransformerBlock(4, 2, hidden=5, pre_norm=False, dropout=0.2, out_init="zeros"),
     ),
     *_of(SEQUENCES, jn.PositionalEncoding(), jn.LastStep(), free=True),
     *_of(SEQUENCES, jn.LSTM(3), jn.Sequential(jn.GRU(2), jn.LastStep()), jn.Attention(2), x=masked),
@@ -125,6 +135,14 @@ _ENTRIES = [
         both(floats(*SEQUENCES), floats(2, 5, 2)),
     ),
     Entry(jn.Embedding(7, 3), ids(2, 4, below=7)),
+    Entry(
+        jn.Unembedding(7, use_bias=True),
+        both(floats(*SEQUENCES), floats(7, 4)),
+        both(floats(*SEQUENCES), floats(7, 3)),
+    ),
+    Entry(jn.TransformerDecoder(7, **_TINY, kv_heads=1, cache=True), ids(2, 3, below=7)),
+    Entry(jn.MaskedTokens(jn.TransformerEncoder(7, **_TINY)), masked_ids(2, 3, below=7)),
+    Entry(jn.Pooled(jn.TransformerEncoder(7, **_TINY), 2), ids(2, 3, below=7)),
     Entry(
         jn.Sequential(jn.Embedding(7, 4), jn.PositionalEncoding(), jn.Attention(2)),
         ids(2, 4, below=7),

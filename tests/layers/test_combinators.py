@@ -176,6 +176,20 @@ def test_residual_may_compute_in_half_precision(key):
         jn.Residual(jn.Dense(4, dtype=jnp.float32)).init(key, X.astype(jnp.bfloat16))
 
 
+def test_residual_hands_on_a_mask(key):
+    x, mask = jax.random.normal(key, (2, 3, 4)), jn.lengths_to_mask(jnp.array([3, 2]), 3)
+    net = jn.Sequential(jn.Residual(jn.Attention(2)), jn.Residual(jn.GRU(4)), jn.LastStep())
+    variables = params, _ = net.init(key, (x, mask))
+    h = x + jn.attention(params["residual1"]["attention1"], x, mask=mask)
+    h += jn.gru(params["residual2"]["gru1"], h, mask=mask)[0]
+    expected = jnp.stack([h[0, 2], h[1, 1]])
+    np.testing.assert_allclose(net.predict(variables, (x, mask)), expected, atol=1e-6)
+    y = jn.Residual(jn.CrossAttention(2)).init(key, (x, x))  # which makes no pair of it
+    assert set(y[0]) == {"cross_attention1"}
+    with pytest.raises(jn.JaxNodesError, match=r"^residual1: .* made float32 \(2, 3, 3\) of"):
+        jn.Sequential(jn.Residual(jn.GRU(3))).init(key, (x, mask))
+
+
 def test_parallel_merges(key):
     branches = {"a": jn.Dense(3), "b": jn.Dense(3, "relu")}
     params, state = variables = jn.Parallel(**branches).init(key, X)

@@ -142,3 +142,33 @@ def test_errors_name_the_layer(key):
     for make in (lambda: jn.Embedding(0, 3), lambda: jn.Embedding(7, -1)):
         with pytest.raises(jn.JaxNodesError, match="a whole number of at least 1"):
             make()
+
+
+@pytest.mark.parametrize("use_bias", [False, True])
+def test_unembedding_is_a_weighted_sum_by_vectors(use_bias, key, dtype):
+    w, _ = problem(dtype)
+    x = jnp.asarray(np.random.default_rng(1).normal(size=(2, 5, 3)), dtype)
+    net = jn.Sequential(jn.Unembedding(7, use_bias=use_bias))
+    params, state = net.init(key, (x, w))
+    assert jax.tree.map(jnp.shape, params) == ({"unembedding1": {"b": (7,)}} if use_bias else {})
+    b = jnp.arange(7, dtype=dtype) if use_bias else jnp.zeros(7, dtype)
+    params = {"unembedding1": {"b": b}} if use_bias else {}
+    y, nodes = jn.record(net.predict)((params, state), (x, w))
+    assert y.dtype == dtype
+    np.testing.assert_allclose(y, np.asarray(x) @ np.asarray(w).T + np.asarray(b), rtol=1e-5)
+    np.testing.assert_array_equal(nodes["unembedding1"], y)
+
+
+@pytest.mark.parametrize(
+    ("x", "came"),
+    [
+        ((np.ones((2, 3)), np.ones((7, 4))), r"\[\(2, 3\), \(7, 4\)\]"),
+        ((np.ones((2, 3)), np.ones((6, 3))), r"\[\(2, 3\), \(6, 3\)\]"),
+        ((np.float32(1), np.ones((7, 3))), r"\[\(\), \(7, 3\)\]"),
+        (np.ones((2, 3)), r"float64 \(2, 3\)"),
+    ],
+)
+def test_unembedding_refuses_other_pairs(x, came, key):
+    message = rf"^unembedding1: expected the pair of inputs \(\.\.\., D\) and vectors .* {came}"
+    with pytest.raises(jn.JaxNodesError, match=message):
+        jn.Sequential(jn.Unembedding(7)).apply({}, {}, x)

@@ -313,6 +313,19 @@ def test_init_draws_each_projection_as_one_matrix(key):
     assert set(jn.attention_init(key, 8, 2, use_bias=False)) == {"w_q", "w_k", "w_v", "w_o"}
 
 
+def test_the_output_projection_has_an_initializer_of_its_own(key):
+    plain = jn.attention_init(key, 8, 2)
+    params = jn.attention_init(key, 8, 2, out_init=jn.ones)
+    for layer in (jn.Attention(2, out_init="ones"), jn.CrossAttention(2, out_init=jn.ones)):
+        x = jnp.ones((1, 3, 8))
+        own, _ = layer.init(key, x if isinstance(layer, jn.Attention) else (x, x))
+        jax.tree.map(np.testing.assert_array_equal, own, params)
+    np.testing.assert_array_equal(params["w_o"], np.ones((2, 4, 8)))
+    for name in plain:
+        if name != "w_o":
+            np.testing.assert_array_equal(params[name], plain[name])
+
+
 @pytest.mark.parametrize("options", [{}, {"causal": True, "use_bias": False}, {"kv_heads": 1}])
 def test_layer_is_the_function(options, key):
     x = normal(np.random.default_rng(8), (2, 5, 8))

@@ -85,6 +85,27 @@ def test_learned_positions(key):
     )
 
 
+def test_learned_positions_go_on_from_batch_to_batch(key):
+    x = jax.random.normal(key, (2, 5, 6))
+    net = jn.Sequential(jn.LearnedPositions(5, stateful=True))
+    params, state = net.init(key, x)
+    whole = jn.LearnedPositions(5).predict((params["learned_positions1"], {}), x)
+    first, after = net.apply(params, state, x[:, :2])
+    second, full = jax.jit(net.apply)(params, after, x[:, 2:])
+    np.testing.assert_array_equal(jnp.concatenate([first, second], axis=1), whole)
+    trained, same = net.apply(params, after, x, training=True)
+    np.testing.assert_array_equal(trained, whole)
+    assert int(same["learned_positions1"]["index"]) == 2
+    again, _ = net.apply(params, jn.reset_state(full), x[:, :2])
+    np.testing.assert_array_equal(again, first)
+    with pytest.raises(jn.JaxNodesError, match="^learned_positions1: expected at most 5 .*got 6"):
+        net.apply(params, full, x[:, :1])
+    with pytest.raises(jn.JaxNodesError, match="^learned_positions1: expected the state"):
+        net.apply(params, {}, x)
+    beyond, _ = jax.jit(net.apply)(params, after, x[:, :4])
+    np.testing.assert_array_equal(np.isnan(beyond).all(axis=(0, 2)), [False] * 3 + [True])
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [

@@ -463,6 +463,7 @@ def test_reset_state_leaves_other_state_alone():
         "batch_norm1": {"mean": jnp.ones(2), "var": jnp.ones(2)},
         "body": {"lstm1": {"h": jnp.ones(2), "c": jnp.ones(2)}, "counter": {"steps": jnp.ones(())}},
         "attention1": {"k": jnp.ones(2), "v": jnp.ones(2), "index": jnp.array(3)},
+        "positions": {"index": jnp.array(3)},
     }
     reset = jn.reset_state(state)
     sums = jax.tree.map(lambda a: float(a.sum()), reset)
@@ -470,6 +471,7 @@ def test_reset_state_leaves_other_state_alone():
         "batch_norm1": {"mean": 2, "var": 2},
         "body": {"lstm1": {"h": 0, "c": 0}, "counter": {"steps": 1}},
         "attention1": {"k": 0, "v": 0, "index": 0},
+        "positions": {"index": 0},
     }
     assert float(state["body"]["lstm1"]["h"].sum()) == 2
 
