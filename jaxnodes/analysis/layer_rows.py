@@ -58,7 +58,7 @@ class Rows:
         for place in (place for places in program.places.values() for place in places):
             self._named.setdefault(plain(place.scope), set()).add(place.site)
         self._keys: dict[Path, str] = {}
-        self._outputs: dict[str, tuple[tuple[int, ...], Any]] = {}
+        self._outputs: dict[str, tuple[bool, tuple[int, ...], Any]] = {}
         self._operations: dict[str, set[str]] = {}
         jaxpr = program.jaxpr
         count = len(jaxpr.constvars) + len(jaxpr.invars)
@@ -102,7 +102,7 @@ class Rows:
                 before = self._inside(eqn, operands, inner, here, steps, outs)
             else:
                 row, site = self._belongs(inner, outs, any(operands))
-                self._note(row, eqn, here, steps)
+                self._note(row, eqn, here, steps, any(operands))
                 before = [_Next(row, site)] * len(eqn.invars)
             for var, (row, site) in zip(eqn.invars, before, strict=True):
                 if not isinstance(var, Literal):
@@ -136,11 +136,13 @@ class Rows:
             return site or "", site
         return scope or ("" if data else row or ""), site
 
-    def _note(self, row: str, eqn: JaxprEqn, path: Path, steps: tuple[int, ...]) -> None:
+    def _note(self, row: str, eqn: JaxprEqn, path: Path, steps: tuple[int, ...], data: bool):
+        """Its line, whose output is that of its last equation: on data, in the fewest loops."""
         self._keys[path] = row
         self._operations[row] = self._operations.pop(row, set()) | {eqn.primitive.name}
-        if eqn.outvars and (row not in self._outputs or len(steps) < len(self._outputs[row][0])):
-            self._outputs[row] = steps, eqn.outvars[0].aval
+        rank, last = (not data, len(steps)), self._outputs.get(row)
+        if eqn.outvars and (last is None or rank < (not last[0], len(last[1]))):
+            self._outputs[row] = data, steps, eqn.outvars[0].aval
 
     def _row(self, key: str) -> Row:
         operations = self._operations[key]
@@ -148,6 +150,6 @@ class Rows:
         kinds += ["elementwise"] if operations <= ELEMENTWISE else [""]
         if key not in self._outputs:
             return NO_ROW._replace(kind=kinds[0])
-        steps, aval = self._outputs[key]
+        _, steps, aval = self._outputs[key]
         shape = (*steps, *aval.shape)
         return Row(shape, math.prod(shape) * aval.dtype.itemsize, kinds[0])

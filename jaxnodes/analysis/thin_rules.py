@@ -14,18 +14,13 @@ import numpy as np
 
 from jaxnodes.analysis.changes import Full, Thin, take
 from jaxnodes.conv_primitive import Geometry, conv_p, convolve
+from jaxnodes.interpreter import automatic
 from jaxnodes.interpreter.control_flow import bind
 
-_ELEMENTWISE = """
-abs acos acosh add add_any and asin asinh atan atan2 atanh cbrt ceil clamp
-convert_element_type copy copy_p cos cosh digamma div eq erf erf_inv erfc exp exp2 expm1
-floor ge gt integer_pow is_finite le lgamma log log1p logistic lt max min mul ne neg
-nextafter node not one_minus_square or pow real reduce_precision rem round rsqrt select_n
-sign sin sinh sqrt square stop_gradient sub tan tanh xor
-"""
 _REDUCTIONS = "reduce_sum reduce_max reduce_min reduce_prod reduce_and reduce_or argmax argmin"
-_WINDOWS = "reduce_window_max reduce_window_min reduce_window_sum reduce_window"
-ELEMENTWISE = frozenset(_ELEMENTWISE.split())
+_WINDOWS = "reduce_window_max reduce_window_min reduce_window_sum"
+# Without those that have a say on how the whole value is laid out.
+ELEMENTWISE = automatic.ELEMENTWISE - {"optimization_barrier", "pvary", "sharding_constraint"}
 
 
 def _one(mine) -> tuple[int, Thin] | None:
@@ -40,13 +35,22 @@ def _only(mine) -> Thin:
     return t
 
 
+def _change(t: Thin, x, y):
+    """By how much `x` changed, in the type of the sum `y`, which is the wider one."""
+    return t.values.astype(y.dtype) - take(x, t.indices, t.axis).astype(y.dtype)
+
+
 def _elementwise(eqn, operands, mine, outputs):
-    thin = [m for m in mine if m is not None]
-    first = thin[0]
-    if not all(isinstance(m, Thin) for m in thin):
-        return None
-    if any(m.axis != first.axis or m.indices is not first.indices for m in thin):
-        return None
+    first = next(m for m in mine if m is not None)
+    for x, m in zip(operands, mine, strict=True):
+        # Alike in where they changed, and not one node spread over many places.
+        if m is not None and not (
+            isinstance(m, Thin)
+            and m.axis == first.axis
+            and m.indices is first.indices
+            and x.shape[m.axis] == outputs[0].shape[m.axis]
+        ):
+            return None
     rank = first.values.ndim - 1
     parts, axes = [], []
     for x, m in zip(operands, mine, strict=True):
@@ -67,36 +71,27 @@ def _reduction(eqn, operands, mine, outputs):
     if t.axis in axes:
         if eqn.primitive.name != "reduce_sum":
             return None
-        change = t.values - take(operands[0], t.indices, t.axis)
-        total = jax.vmap(lambda d: jnp.sum(d, axis=tuple(axes)))(change)
-        return Full(outputs[0] + total)
+        change = _change(t, operands[0], outputs[0])
+        return Full(outputs[0] + jax.vmap(lambda d: bind(eqn, [d])[0])(change))
     return _mapped(eqn, t, t.axis - sum(axis < t.axis for axis in axes))
 
 
 def _window(eqn, operands, mine, outputs):
-    one = _one(mine)
-    p = eqn.params
-    if one is None or one[0] != 0:
-        return None
-    t = one[1]
+    t, p = _only(mine), eqn.params
     alone = (
         p["window_dimensions"][t.axis] == 1
         and p["window_strides"][t.axis] == 1
         and tuple(p["padding"][t.axis]) == (0, 0)
         and p["base_dilation"][t.axis] == 1
     )
-    if not alone:
-        return None
-    rest = operands[1:]
-    values = jax.vmap(lambda x: bind(eqn, [x, *rest])[0])(t.values)
-    return Thin(t.axis, t.indices, values)
+    return _mapped(eqn, t, t.axis) if alone else None
 
 
 def _mapped(eqn, t: Thin, axis: int, **params) -> Thin:
     """The equation on the thin values, with `params` that fit them."""
     params = {**eqn.params, **params}
     values = jax.vmap(lambda x: eqn.primitive.bind(x, **params))(t.values)
-    return Thin(axis, t.indices, values[0] if isinstance(values, list) else values)
+    return Thin(axis, t.indices, values)
 
 
 def _transpose(eqn, operands, mine, outputs):
@@ -122,17 +117,16 @@ def _squeeze(eqn, operands, mine, outputs):
 
 def _reshape(eqn, operands, mine, outputs):
     """The axis of the nodes stays, or is merged with its neighbors, as by a flatten."""
-    one = _one(mine)
-    if one is None or eqn.params["dimensions"] is not None:
+    t, old, new = _only(mine), operands[0].shape, outputs[0].shape
+    if eqn.params["dimensions"] is not None:
         return None
-    t, old, new = one[1], operands[0].shape, outputs[0].shape
     before, size = math.prod(old[: t.axis]), old[t.axis]
     m = t.indices.shape[1]
     for axis in range(len(new)):
         # The old axes from `low` on, up to `high`, are the new axis.
         if new[axis] == size and math.prod(new[:axis]) == before:
             shape = (*new[:axis], m, *new[axis + 1 :])
-            return Thin(axis, t.indices, t.values.reshape(-1, *shape))
+            return Thin(axis, t.indices, t.values.reshape(len(t.values), *shape))
     for axis in range(len(new)):
         for low in range(t.axis + 1):
             for high in range(t.axis + 1, len(old) + 1):
@@ -159,7 +153,7 @@ def _merged(t: Thin, old, low, high, axis, new):
     indices = places[None, :, None, None] + mine[:, None, :, None] + behind[None, None, None, :]
     indices = indices.reshape(len(t.indices), -1)
     shape = (*new[:axis], indices.shape[1], *new[axis + 1 :])
-    return Thin(axis, indices, t.values.reshape(-1, *shape))
+    return Thin(axis, indices, t.values.reshape(len(t.values), *shape))
 
 
 def _concatenate(eqn, operands, mine, outputs):
@@ -188,11 +182,9 @@ def _slice(eqn, operands, mine, outputs):
 
 def _pad(eqn, operands, mine, outputs):
     one = _one(mine)
-    if one is None or one[0] != 0:
+    if one is None or tuple(eqn.params["padding_config"][one[1].axis]) != (0, 0, 0):
         return None
     t = one[1]
-    if tuple(eqn.params["padding_config"][t.axis]) != (0, 0, 0):
-        return None
     values = jax.vmap(lambda x: bind(eqn, [x, operands[1]])[0])(t.values)
     return Thin(t.axis, t.indices, values)
 
@@ -206,10 +198,12 @@ def _dot(eqn, operands, mine, outputs):
     other = operands[1 - side]
     contracting, batch = eqn.params["dimension_numbers"]
     if t.axis in contracting[side]:
-        change = t.values - take(operands[side], t.indices, t.axis)
+        if outputs[0].dtype == bool:  # has no differences
+            return None
+        change = _change(t, operands[side], outputs[0])
         place = contracting[side].index(t.axis)
         axis = contracting[1 - side][place]
-        rows = take(other, t.indices, axis)
+        rows = take(other, t.indices, axis).astype(change.dtype)
         alone = t.indices.shape[1] == 1 and len(contracting[side]) == 1 and not batch[0]
         if alone:
             return Full(outputs[0] + _outer(change, rows, t.axis, axis, side))
@@ -248,39 +242,39 @@ def _free_axis(eqn, operands, side, axis) -> int:
 
 
 def _conv(eqn, operands, mine, outputs):
-    """A convolution over the channels changes by one of few channels."""
-    one, geometry = _one(mine), _geometry(eqn, operands)
-    if one is None or one[0] != 0 or geometry is None:
+    """Changes by a convolution of the few channels; a depthwise one keeps to its channels."""
+    one, layout, y = _one(mine), _layout(eqn, operands), outputs[0]
+    if one is None or one[0] != 0 or layout is None or not jnp.issubdtype(y.dtype, jnp.inexact):
         return None
     t, (x, w) = one[1], operands
-    geometry, x_axes, w_axes, y_axes = geometry
+    geometry, x_axes, w_axes, y_axes = layout
     if t.axis != x_axes[-1]:
         return None
-    change = t.values - take(x, t.indices, t.axis)
-    part = take(w, t.indices, w_axes[-2])
 
-    def conv(change, part):
-        y = convolve(jnp.transpose(change, x_axes), jnp.transpose(part, w_axes), geometry)
+    def conv(x, w, groups):
+        x, w = jnp.transpose(x, x_axes), jnp.transpose(w, w_axes).astype(x.dtype)
+        y = convolve(x, w, geometry._replace(groups=groups))
         return jnp.transpose(y, [y_axes.index(i) for i in range(len(y_axes))])
 
-    return Full(outputs[0] + jax.vmap(conv)(change, part))
+    if geometry.groups == 1:
+        part = take(w, t.indices, w_axes[-2])
+        return Full(y + jax.vmap(lambda x, w: conv(x, w, 1))(_change(t, x, y), part))
+    if geometry.groups == w.shape[w_axes[-1]] == x.shape[x_axes[-1]]:
+        part, m = take(w, t.indices, w_axes[-1]), t.indices.shape[1]
+        values = jax.vmap(lambda x, w: conv(x, w, m))(t.values.astype(y.dtype), part)
+        return Thin(y_axes[-1], t.indices, values)
+    return None
 
 
-def _geometry(eqn, operands):
-    """An ungrouped convolution as `conv_primitive` has it; axes of x, w and y in its order."""
+def _layout(eqn, operands):
+    """A convolution as `conv_primitive` has it, and the axes of x, w and y in its order."""
     p = eqn.params
     rank = operands[1].ndim - 2
     last = tuple(range(rank + 2))
     if eqn.primitive is conv_p:
-        plain = p["side"] == "y" and p["geometry"].groups == 1
-        return (p["geometry"], last, last, last) if plain else None
+        return (p["geometry"], last, last, last) if p["side"] == "y" else None
     numbers = p["dimension_numbers"]
-    plain = (
-        p["feature_group_count"] == p["batch_group_count"] == 1
-        and set(p["lhs_dilation"]) <= {1}
-        and 1 <= rank <= 3
-    )
-    if not plain:
+    if p["batch_group_count"] != 1 or set(p["lhs_dilation"]) != {1} or rank > 3:
         return None
     x_axes = (numbers.lhs_spec[0], *numbers.lhs_spec[2:], numbers.lhs_spec[1])
     w_axes = (*numbers.rhs_spec[2:], numbers.rhs_spec[1], numbers.rhs_spec[0])
@@ -292,7 +286,7 @@ def _geometry(eqn, operands):
         tuple(p["window_strides"]),
         tuple(map(tuple, p["padding"])),
         tuple(p["rhs_dilation"]),
-        1,
+        p["feature_group_count"],
     )
     fits = all(low >= 0 and high >= 0 for low, high in geometry.padding)
     return (geometry, x_axes, w_axes, y_axes) if fits else None

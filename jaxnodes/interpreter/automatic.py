@@ -24,10 +24,10 @@ from jaxnodes.primitive import node_p
 
 _NAMES = """
 abs acos acosh add add_any and asin asinh atan atan2 atanh bessel_i0e bessel_i1e cbrt ceil clamp
-conj convert_element_type copy copy_p cos cosh digamma div eq erf erf_inv erfc exp exp2 expm1 floor
+conj convert_element_type copy cos cosh digamma div eq erf erf_inv erfc exp exp2 expm1 floor
 ge gt imag integer_pow is_finite le lgamma log log1p logistic lt max min mul name ne neg nextafter
-node not optimization_barrier or pow pvary real reduce_precision rem round rsqrt select_n
-sharding_constraint sign sin sinh sqrt square stop_gradient sub tan tanh xor
+node not one_minus_square optimization_barrier or pow pvary real reduce_precision rem round rsqrt
+select_n sharding_constraint sign sin sinh sqrt square stop_gradient sub tan tanh xor
 """
 ELEMENTWISE = frozenset(_NAMES.split())
 RESHAPES = frozenset({"reshape", "squeeze", "expand_dims", "broadcast_in_dim"})
