@@ -1,37 +1,64 @@
-"""`python -m benchmarks [W5 ...] [--repeats N] [--out FILE]`."""
+"""Speed beside other libraries: `python -m benchmarks [W5 ...] [--peers torch,nnx] [--quick]`."""
 
 import argparse
 import json
 import os
 import platform
+from importlib.metadata import version
 from pathlib import Path
 
-import jax
-
-from benchmarks import ablation
-
-WORKLOADS = {"W5": ablation.measure}
+from benchmarks import WORKLOADS
+from benchmarks.harness import measure
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("workloads", nargs="*", default=list(WORKLOADS), metavar="W5")
-    parser.add_argument("--repeats", type=int, default=5, help="timed runs of each (default 5)")
-    parser.add_argument("--out", type=Path, help="a JSON file for the results")
+    parser.add_argument(
+        "--peers", default="", help="only contestants whose names hold one of these"
+    )
+    parser.add_argument("--repeats", type=int, default=5, help="timed calls a process (default 5)")
+    parser.add_argument("--rounds", type=int, default=3, help="processes of each (default 3)")
+    parser.add_argument("--quick", action="store_true", help="one round of two calls")
+    parser.add_argument("--out", type=Path, help="a JSON file for the results; others' stay in it")
     options = parser.parse_args()
     if unknown := [name for name in options.workloads if name not in WORKLOADS]:
-        parser.error(f"expected one of {', '.join(WORKLOADS)}, got {unknown[0]}")
-    machine = {
+        parser.error(f"expected some of {', '.join(WORKLOADS)}, got {unknown[0]}")
+    repeats, rounds = (2, 1) if options.quick else (options.repeats, options.rounds)
+    peers = [peer for peer in options.peers.split(",") if peer]
+    machine = machine_facts()
+    print("  ".join(f"{name} {value}" for name, value in machine.items()), flush=True)
+    results = {"machine": machine, "workloads": {}}
+    if options.out and options.out.is_file():
+        results["workloads"] = json.loads(options.out.read_text())["workloads"]
+    for name in options.workloads:
+        results["workloads"][name] = measure(WORKLOADS[name], repeats, rounds, peers)
+        if options.out:
+            options.out.parent.mkdir(parents=True, exist_ok=True)
+            options.out.write_text(json.dumps(results, indent=2) + "\n")
+
+
+def machine_facts() -> dict[str, str]:
+    """What a time depends on."""
+    import jax
+
+    return {
         "device": jax.devices()[0].device_kind,
-        "cores": os.cpu_count(),
+        "processor": _processor(),
+        "cores": str(os.cpu_count()),
         "python": platform.python_version(),
-        "jax": jax.__version__,
+        "jax": version("jax"),
+        "jaxnodes": version("jaxnodes"),
     }
-    print("  ".join(f"{name} {value}" for name, value in machine.items()))
-    results = {name: WORKLOADS[name](options.repeats) for name in options.workloads}
-    if options.out:
-        options.out.parent.mkdir(parents=True, exist_ok=True)
-        options.out.write_text(json.dumps({"machine": machine, **results}, indent=2) + "\n")
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
 
 
 if __name__ == "__main__":

@@ -2,60 +2,21 @@
 
 import dataclasses
 import json
-import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 import jaxnodes as jn
-from jaxnodes.cli.options import ModelOptions, Summary
+from jaxnodes.analysis import Summary, summary
+from jaxnodes.cli.options import ModelOptions
+from jaxnodes.cli.options import Summary as SummaryOptions
 from jaxnodes.errors import check
 
 
-class Count(NamedTuple):
-    """What there is to count of a network.
-
-    Attributes:
-      nodes: of each site, the inputs first; a convolution's are its channels.
-      parameters: of each layer.
-    """
-
-    nodes: dict[str, int]
-    parameters: dict[str, int]
-
-    @property
-    def total_nodes(self) -> int:
-        return sum(self.nodes.values())
-
-    @property
-    def total_parameters(self) -> int:
-        return sum(self.parameters.values())
-
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "nodes": self.total_nodes,
-            "nodes_per_layer": self.nodes,
-            "parameters": self.total_parameters,
-            "parameters_per_layer": self.parameters,
-        }
-
-    def table(self) -> str:
-        """A line for each layer, and one for the whole."""
-        names = list(dict.fromkeys([*self.nodes, *self.parameters]))
-        rows = [(name, self.nodes.get(name), self.parameters.get(name)) for name in names]
-        rows.append(("total", self.total_nodes, self.total_parameters))
-        width = max(len(name) for name, _, _ in rows)
-        return "\n".join(
-            f"{name:<{width}}  {_amount(nodes):>9}{' nodes' if nodes else '      '}"
-            f"  {_amount(parameters):>12}{' parameters' if parameters else ''}".rstrip()
-            for name, nodes, parameters in rows
-        )
-
-
-def count(net: Any, input_shape: Sequence[int]) -> Count:
-    """Counts the nodes and parameters of a network, from shapes alone.
+def count(net: Any, input_shape: Sequence[int]) -> Summary:
+    """What there is to count of a network, from shapes alone.
 
     Args:
       net: a layer.
@@ -63,14 +24,21 @@ def count(net: Any, input_shape: Sequence[int]) -> Count:
     """
     x = jax.ShapeDtypeStruct((1, *input_shape), jnp.float32)
     variables = jax.eval_shape(lambda: net.init(jax.random.key(0), x))
-    nodes = {"input": math.prod(input_shape)}
-    nodes |= {site.name: site.size for site in jn.node_sites(net.predict, variables, x)}
-    parameters = {
-        name: sum(leaf.size for leaf in jax.tree.leaves(tree))
-        for name, tree in variables[0].items()
-    }
-    order = {name: i for i, name in enumerate(nodes)}
-    return Count(nodes, dict(sorted(parameters.items(), key=lambda p: order.get(p[0], len(order)))))
+    return summary(net, variables, x)
+
+
+def counts_table(counted: Summary) -> str:
+    """Nodes and parameters: a line for each layer, and one for the whole."""
+    nodes, parameters = counted.nodes, counted.parameters
+    names = [row.name for row in counted.rows if row.name in {**nodes, **parameters}]
+    rows = [(name, nodes.get(name), parameters.get(name)) for name in names]
+    rows.append(("total", counted.total_nodes, counted.total_parameters))
+    width = max(len(name) for name, _, _ in rows)
+    return "\n".join(
+        f"{name:<{width}}  {_amount(nodes):>9}{' nodes' if nodes else '      '}"
+        f"  {_amount(parameters):>12}{' parameters' if parameters else ''}".rstrip()
+        for name, nodes, parameters in rows
+    )
 
 
 def network_of(options: ModelOptions, input_shape: Sequence[int], outputs: int) -> Any:
@@ -94,7 +62,7 @@ def network_of(options: ModelOptions, input_shape: Sequence[int], outputs: int) 
     )
 
 
-def run_summary(options: Summary) -> int:
+def run_summary(options: SummaryOptions) -> int:
     """Prints the network and what it counts."""
     if options.run is not None:
         from jaxnodes.training.saving import load_network
@@ -121,9 +89,18 @@ def run_summary(options: Summary) -> int:
         net = network_of(options, shape, task_of(parts, options.standardize).outputs)
     counted = count(net, shape)
     if options.json:
-        print(json.dumps({"network": jn.to_config(net), **counted.to_json()}))
+        report = {
+            "network": jn.to_config(net),
+            "nodes": counted.total_nodes,
+            "nodes_per_layer": counted.nodes,
+            "parameters": counted.total_parameters,
+            "parameters_per_layer": counted.parameters,
+            "flops_per_sample": counted.flops,
+            "activation_bytes_per_sample": counted.memory,
+        }
+        print(json.dumps(report))
     else:
-        print(f"{net!r}\n\n{counted.table()}")
+        print(f"{net!r}\n\n{counted}")
     return 0
 
 

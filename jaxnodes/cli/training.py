@@ -15,9 +15,10 @@ import numpy as np
 
 import jaxnodes as jn
 from jaxnodes import plots
+from jaxnodes.analysis import Summary
 from jaxnodes.cli import folders
 from jaxnodes.cli.augmentation import distorting
-from jaxnodes.cli.counting import Count, count, network_of
+from jaxnodes.cli.counting import count, counts_table, network_of
 from jaxnodes.cli.environment import device_line, keep_compiled_programs, versions
 from jaxnodes.cli.options import DataOptions, Train
 from jaxnodes.cli.sources import data_config, load_parts
@@ -39,7 +40,7 @@ class Run:
     parts: Splits[Dataset]
     task: Task
     net: Any
-    counted: Count
+    counted: Summary
     rows: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     variables: Any = None
     kept: int = 0  # the epoch that the variables are from, counted from 0
@@ -121,7 +122,7 @@ def announce(run: Run) -> None:
     )
     print(f"{device_line()}  seed {run.options.seed}  {run.options.data}: {sizes}", flush=True)
     if not run.options.quiet:
-        print(f"\n{run.net!r}\n\n{run.counted.table()}\n", flush=True)
+        print(f"\n{run.net!r}\n\n{counts_table(run.counted)}\n", flush=True)
 
 
 def learn(run: Run) -> None:

@@ -1,0 +1,11 @@
+"""One contestant in this process: `python -m benchmarks.one MODULE NAME REPEATS ANSWER`."""
+
+import json
+import sys
+from pathlib import Path
+
+from benchmarks.harness import run_one
+
+if __name__ == "__main__":
+    module, name, repeats, answer = sys.argv[1:]
+    print(json.dumps(run_one(module, name, int(repeats), Path(answer))))

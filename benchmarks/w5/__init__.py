@@ -1,0 +1,1 @@
+"""W5: the exact importance of every node."""
