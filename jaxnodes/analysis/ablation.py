@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jaxnodes.analysis.means import site_means
 from jaxnodes.analysis.model import Model
 from jaxnodes.analysis.samples import compiled, prepare, tracked
-from jaxnodes.analysis.variants import measure, plan
+from jaxnodes.analysis.variants import Rows, measure, plan
 from jaxnodes.errors import JaxNodesError, check, check_key
 from jaxnodes.interpreter.interventions import parse
 from jaxnodes.interpreter.sites import reach
@@ -48,7 +48,7 @@ def ablate(
         `"resample"`: its whole value in another sample, drawn by `key`.
         `"bias"`: its value when all weighted sums that reach it are zero, so
         `activation(b)`: what zeroing its incoming weights does.
-        Or a dict of arrays by name, each broadcastable to what `record` returns.
+        Or a dict of arrays by name, each broadcastable to what `record` returns for `x`.
       key: a typed PRNG key, for `"resample"`.
       nodes: names of the nodes to remove; `None` is all.
       auto: whether to find nodes in a function that names none; see `record`.
@@ -58,7 +58,9 @@ def ablate(
     Returns:
       By name, an array (size, *metric's shape): for a stack of layers in a scan
       (`Repeat`) it is (n, size, ...), since each layer's nodes are nodes of their own.
-      A node in a scan over time is removed at every step.
+      A node in a scan over time is removed at every step. What follows from a change is
+      computed on differences: values so large that float32 loses the rest beside them, or
+      infinite ones, are measured as badly as they add up.
 
     Raises:
       JaxNodesError: no nodes; wrong names; a function that draws random numbers, or
@@ -81,7 +83,9 @@ def ablate(
         f"expected memory of at least 2**20 bytes, got {memory!r}",
         "ablate",
     )
-    model, arrays = prepare(f, variables, x, nodes=nodes, auto=auto, where="ablate", gated=True)
+    # Values of their own for each sample ask where the samples are in a node's value.
+    options = {"nodes": nodes, "auto": auto, "each": isinstance(value, Mapping)}
+    model, arrays = prepare(f, variables, x, where="ablate", gated=True, **options)
     metric(_blank(model), y)  # outside of jit, where it sees the labels and refuses bad ones
     kind, given, order = _in_place(f, variables, x, auto, model, value, key)
     drops = {}
@@ -137,13 +141,25 @@ def _in_place(
 
 
 def _given(model: Model, value: Mapping[str, Any]) -> dict[str, Any]:
-    """Arrays by name, checked against what `record` returns."""
+    """Arrays by name, checked against what `record` returns for all samples."""
     sites = model.program.sites
     missing = [name for name in model.names if name not in value]
     check(not missing, f"expected a value for each site, got none for {missing}", "ablate")
     reach(value, sites)
-    pairs = {name: (jnp.zeros(sites[name].size, bool), value[name]) for name in model.names}
-    return {name: patch.value for name, patch in parse(pairs, sites).items()}
+    found = {}
+    for nodes in model.nodes:
+        site, axis = nodes.site, nodes.sample_axis
+        assert axis is not None
+        shape = (*site.shape[:axis], model.n, *site.shape[axis + 1 :])
+        whole = site._replace(shape=shape)
+        patch = parse(
+            {site.name: (jnp.zeros(site.size, bool), value[site.name])}, {site.name: whole}
+        )
+        array = patch[site.name].value
+        from_end = axis - len(shape)
+        own = array.ndim >= -from_end and array.shape[from_end] == model.n > 1
+        found[site.name] = Rows(array, array.ndim + from_end) if own else array
+    return found
 
 
 def _others(key: jax.Array, n: int) -> jax.Array:

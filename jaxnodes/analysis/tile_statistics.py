@@ -111,7 +111,7 @@ def of_site(
     squares -= jnp.sum(off, axis=(0, 1), where=fill) ** 2 / n
     largest = jnp.max(h, axis=1, where=fill, initial=-jnp.inf)  # (samples, *shape)
     of_samples = jnp.where(fill[:, 0], jnp.mean(h, axis=1), 0)
-    hot = (labels[:, None] == jnp.arange(classes)).astype(h.dtype)
+    hot = (labels[:, None] == jnp.arange(classes, dtype=labels.dtype)).astype(h.dtype)
     top_values, top_rows = jax.lax.top_k(jnp.moveaxis(largest, 0, -1), min(top_k, len(largest)))
     return Tile(
         mean=mean,

@@ -5,6 +5,7 @@ is computed on the difference (`deltas`), for as many nodes at a time as stay in
 The outputs of all samples are kept, since a metric may need them all at once.
 """
 
+import dataclasses
 import functools
 import math
 from collections.abc import Sequence
@@ -27,6 +28,15 @@ from jaxnodes.interpreter.program import Place, Program
 _CHUNK_BYTES = 2**20  # what a chunk of variants should take, so that it stays near the cores
 _BLOCK_BYTES = 2**24  # and the outputs of a block: small enough that memory is used again
 _SITES = 4  # in a program: the way to them is computed once, but large programs compile slowly
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Rows:
+    """An array with an entry for each sample along `axis`."""
+
+    array: jax.Array
+    axis: int = dataclasses.field(metadata={"static": True})
 
 
 class Part(NamedTuple):
@@ -178,11 +188,13 @@ def _tiles(model, parts, kind, arrays, replacements, order, starts, stored):
         if order is not None:
             rows = jax.lax.dynamic_slice_in_dim(order, start, model.tile)
             others = [jnp.take(leaf, rows, axis=0, mode="clip") for leaf in arrays.leaves]
-        return base, _replaced(model, parts, kind, arrays, base, data, others, replacements)
+        given = [_of_tile(value, start, model.tile) for value in replacements]
+        return base, _replaced(model, parts, kind, arrays, base, data, others, given)
 
     if not stored:
         return lambda i: compute(jnp.asarray(starts)[i])
-    made = kind in ("resample", "bias")  # then the replacements are of this tile's samples
+    # Whether the replacements are of a tile's own samples.
+    made = kind in ("resample", "bias") or any(isinstance(v, Rows) for v in replacements)
 
     def all_of(start):
         base, replaced = compute(start)
@@ -199,6 +211,13 @@ def _tiles(model, parts, kind, arrays, replacements, order, starts, stored):
         return shared.with_data(iter(values)), replaced if made else given
 
     return tile_at
+
+
+def _of_tile(value: Any, start: Any, tile: int) -> Any:
+    """What is given for these samples."""
+    if not isinstance(value, Rows):
+        return value
+    return jax.lax.dynamic_slice_in_dim(value.array, start, tile, value.axis)
 
 
 def _of_chunks(jaxpr, part, base, path, source, variants, outs, start):
@@ -288,7 +307,9 @@ def _patched(program: Program, path, nodes: Nodes, variants: jax.Array, replacem
             gate = jnp.ones(math.prod(spread) * site.size, site.dtype).at[variant].set(0)
             gate = jnp.broadcast_to(gate.reshape(*spread, site.size), (*site.steps, site.size))
             given = gate if replacement is None else (gate, replacement)
-            return program.patched(path, eqn, operands, parse({site.name: given}, program.sites))
+            # This site alone: the bare name would reach its repetitions too.
+            patches = parse({site.name: given}, {site.name: site})
+            return program.patched(path, eqn, operands, patches)
 
         return [Full(values) for values in jax.vmap(one)(variants)]
 
@@ -302,4 +323,4 @@ def _all_bytes(jaxpr: Jaxpr) -> int:
 
 
 def _bytes(var: Any) -> int:
-    return var.aval.size * np.dtype(var.aval.dtype).itemsize if hasattr(var, "aval") else 0
+    return var.aval.size * var.aval.dtype.itemsize if hasattr(var, "aval") else 0

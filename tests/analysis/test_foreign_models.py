@@ -82,8 +82,7 @@ def test_ablate(model, value):
 
 
 def test_statistics(model):
-    with jax.numpy_dtype_promotion("standard"):  # labels are int32
-        found = statistics(model.f, model.variables, model.x, y=LABELS, auto=True)
+    found = statistics(model.f, model.variables, model.x, y=LABELS, auto=True)
     for name, h in model.seen()[1].items():
         flat = h.reshape(-1, h.shape[-1])
         close(found[name].mean, flat.mean(0))

@@ -76,3 +76,57 @@ def test_weights_that_the_function_prepares_are_not_kept_for_each_tile():
         for j in range(40)
     ]
     np.testing.assert_allclose(drops["h"], expected, rtol=1e-3, atol=1e-4)
+
+
+def test_values_of_their_own_for_each_sample():
+    """Given for 600 samples, three tiles of them, as `record` returns them."""
+    net, variables, x, y = problem(600)
+    _, nodes = jn.record(net.predict)(variables, x)
+    given = {name: h[::-1] * 0.5 for name, h in nodes.items()}
+    drops = jn.analysis.ablate(net.predict, variables, x, y, metric=jn.cross_entropy, value=given)
+    whole = jn.cross_entropy(net.predict(variables, x), y)
+    for name, j in (("dense1", 0), ("dense1", 95), ("dense2", 7), ("dense3", 3)):
+        gate = jnp.ones(nodes[name].shape[-1]).at[j].set(0)
+        patched = jn.intervene(net.predict)({name: (gate, given[name])}, variables, x)
+        expected = whole - jn.cross_entropy(patched, y)
+        np.testing.assert_allclose(drops[name][j], expected, rtol=1e-3, atol=2e-6)
+    constant = {name: jnp.full(h.shape[-1], 0.1) for name, h in nodes.items()}
+    drops = jn.analysis.ablate(
+        net.predict, variables, x, y, metric=jn.cross_entropy, value=constant
+    )
+    patched = jn.intervene(net.predict)(
+        {"dense2": (jnp.ones(64).at[5].set(0), constant["dense2"])}, variables, x
+    )
+    expected = whole - jn.cross_entropy(patched, y)
+    np.testing.assert_allclose(drops["dense2"][5], expected, rtol=1e-3, atol=2e-6)
+    short = {name: h[:500] for name, h in nodes.items()}
+    with pytest.raises(jn.JaxNodesError, match=r"broadcasts to \(600, 96\)"):
+        jn.analysis.ablate(net.predict, variables, x, y, metric=jn.cross_entropy, value=short)
+
+
+def test_a_repeated_name_inside_a_loop_is_one_site_at_a_time():
+    def f(w, x):
+        def step(h, x_t):
+            h = jn.node(jnp.tanh(x_t @ w + h), "h")
+            return jn.node(0.5 * h + 0.1, "h"), None
+
+        h, _ = jax.lax.scan(step, jnp.zeros((x.shape[0], 4)), jnp.moveaxis(x, 1, 0))
+        return h
+
+    w = jax.random.normal(jax.random.key(0), (3, 4))
+    x = jax.random.normal(jax.random.key(1), (5, 6, 3))
+    y = jnp.ones((5, 4))
+    drops = jn.analysis.ablate(f, w, x, y, metric=jn.mse)
+    assert list(drops) == ["h", "h#2"]
+    h = np.zeros((5, 4))
+    for removed in range(2):
+        for j in range(4):
+            h = np.zeros((5, 4))
+            for t in range(6):
+                h = np.tanh(np.asarray(x[:, t], np.float64) @ np.asarray(w, np.float64) + h)
+                h[:, j] = 0 if removed == 0 else h[:, j]
+                h = 0.5 * h + 0.1
+                h[:, j] = 0 if removed == 1 else h[:, j]
+            expected = jn.mse(f(w, x), y) - ((h - 1) ** 2).mean()
+            found = drops["h" if removed == 0 else "h#2"][j]
+            np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
