@@ -13,6 +13,7 @@ from jaxnodes.analysis import Summary, summary
 from jaxnodes.cli.options import ModelOptions
 from jaxnodes.cli.options import Summary as SummaryOptions
 from jaxnodes.errors import check
+from jaxnodes.models.convolutional import image_shape
 
 
 def count(net: Any, input_shape: Sequence[int]) -> Summary:
@@ -41,25 +42,50 @@ def counts_table(counted: Summary) -> str:
     )
 
 
-def network_of(options: ModelOptions, input_shape: Sequence[int], outputs: int) -> Any:
-    """The network that the options describe."""
-    from jaxnodes.models import cnn, linear, mlp
+#: What each model takes of the options, with its own default where it has one.
+_TAKES: dict[str, dict[str, Any]] = {
+    "linear": {},
+    "mlp": {"hidden": (256, 128), "activation": None, "dropout": None},
+    "cnn": {"hidden": (128,), "activation": None, "dropout": None},
+    "resnet": {"variant": "20", "activation": None},
+    "efficientnet": {"variant": "b0", "activation": "swish", "dropout": None},
+    "forecaster": {"variant": "lstm", "hidden": (64,), "dropout": None},
+}
 
-    check(
-        options.model != "linear" or not options.hidden,
-        f"expected no hidden layers in a linear model, got {options.hidden}; leave them out",
-        "--hidden",
-    )
-    if options.model == "linear":
-        return linear(input_shape, outputs)
-    make, hidden = {"mlp": (mlp, (256, 128)), "cnn": (cnn, (128,))}[options.model]
-    return make(
-        input_shape,
-        outputs,
-        hidden=options.hidden or hidden,
-        activation=options.activation,
-        dropout=options.dropout,
-    )
+
+def network_of(options: ModelOptions, input_shape: Sequence[int], outputs: int) -> Any:
+    """The network that the options describe.
+
+    Raises:
+      JaxNodesError: options that the model doesn't have, or whatever it finds.
+    """
+    from jaxnodes import models
+
+    takes, defaults = _TAKES[options.model], ModelOptions()
+    given = {}
+    for name in ("hidden", "activation", "dropout", "variant"):
+        value = getattr(options, name)
+        changed = value != getattr(defaults, name)
+        check(
+            name in takes or not changed,
+            f"expected options that {options.model} has ({', '.join(takes) or 'none'}), got "
+            f"{name} {value}; leave it out",
+            f"--{name}",
+        )
+        if name in takes:
+            given[name] = value if changed or takes[name] is None else takes[name]
+    variant = given.pop("variant", "")
+    if options.model == "resnet":
+        check(variant.isdecimal(), f"expected a depth such as 20 or 50, got {variant}", "--variant")
+        return models.resnet(input_shape, outputs, int(variant), **given)
+    if options.model == "efficientnet":
+        # Small images, and training runs too short for the authors' running statistics.
+        small = {"stem_stride": 1} if min(image_shape(input_shape)[:2]) < 64 else {}
+        norm = jn.BatchNorm(epsilon=1e-3)
+        return models.efficientnet(input_shape, outputs, variant, norm=norm, **small, **given)
+    if options.model == "forecaster":
+        return models.forecaster(input_shape, outputs, kind=variant, **given)
+    return getattr(models, options.model)(input_shape, outputs, **given)
 
 
 def run_summary(options: SummaryOptions) -> int:

@@ -49,12 +49,18 @@ class DataOptions:
 class ModelOptions(DataOptions):
     """The network."""
 
-    model: Literal["mlp", "cnn", "linear"] = "mlp"
-    """A multilayer perceptron, a small convolutional network, or a single layer."""
+    model: Literal["mlp", "cnn", "linear", "resnet", "efficientnet", "forecaster"] = "mlp"
+    """A multilayer perceptron, a small convolutional network, a single layer, a residual network,
+    an EfficientNet, or a recurrent network over series (steps, features)."""
+    variant: Annotated[str, arg(metavar="NAME", help_behavior_hint="(default: 20, b0, lstm)")] = ""
+    """Depth of resnet (20, 32, 18, 50, ...), scaling of efficientnet (b0 to b7), or kind of
+    forecaster (lstm, gru, rnn)."""
     hidden: Annotated[
-        tuple[int, ...], arg(metavar="INT ...", help_behavior_hint="(default: 256 128, of cnn 128)")
+        tuple[int, ...],
+        arg(metavar="INT ...", help_behavior_hint="(default: 256 128, of cnn 128, forecaster 64)"),
     ] = ()
-    """Nodes of each hidden layer; those of cnn lie behind its convolutions."""
+    """Nodes of each hidden layer; those of cnn lie behind its convolutions, those of a forecaster
+    are recurrent."""
     activation: str = "relu"
     """Of the hidden layers: relu, tanh, sigmoid, gelu, ..."""
     dropout: float = 0.1
@@ -85,7 +91,7 @@ class Train(ModelOptions):
     batch_size: int = 32
     """Samples a step."""
     epochs: Annotated[
-        int | None, arg(metavar="INT", help_behavior_hint="(default: 100, of cnn 30)")
+        int | None, arg(metavar="INT", help_behavior_hint="(default: 100, of deep ones fewer)")
     ] = None
     """How often all training samples are met."""
     early_stopping: Annotated[

@@ -160,7 +160,7 @@ def learn(run: Run) -> None:
 def epochs_of(options: Train) -> int:
     """The epochs asked for, or as many as the kind of network needs."""
     if options.epochs is None:
-        return 30 if options.model == "cnn" else 100
+        return {"cnn": 30, "resnet": 10, "efficientnet": 10}.get(options.model, 100)
     return options.epochs
 
 

@@ -233,7 +233,12 @@ def test_run_folders_are_fresh_and_kept(tmp_path, done, refused, diabetes_run):
         (["--data", "nan.csv"], r"line 3, column 'b': expected a value, got 'nan'"),
         (["--model", "tree"], r"invalid choice 'tree' for argument '--model'"),
         (["--model", "cnn", "--data", "iris"], r"cnn: expected images"),
-        (["--model", "linear", "--hidden", "3"], r"--hidden: expected no hidden layers"),
+        (["--model", "linear", "--hidden", "3"], r"--hidden: expected options that linear has"),
+        (["--model", "resnet", "--dropout", "0.3"], r"--dropout: expected options that resnet has"),
+        (["--model", "resnet", "--variant", "b0"], r"--variant: expected a depth such as 20"),
+        (["--model", "efficientnet", "--variant", "b9"], r"expected a variant"),
+        (["--variant", "gru"], r"--variant: expected options that mlp has"),
+        (["--model", "forecaster"], r"forecaster: expected windows \(steps, features\)"),
         (["--hidden", "a"], r"--hidden.*\['a'\]"),
         (["--hidden", "0"], r"expected each size to be a whole number of at least 1, got 0"),
         (["--activation", "rleu"], r"got 'rleu'; did you mean 'relu'"),
@@ -318,3 +323,27 @@ def test_ctrl_c_while_figures_are_drawn(tmp_path, monkeypatch, capsys):
     assert main(["train", *map(str, LINEAR), "--quiet", "--out", "run"]) == 130
     assert capsys.readouterr().err == "jaxnodes: stopped; the network is in run\n"
     load_network(tmp_path / "run")
+
+
+def test_a_forecaster_of_series(tmp_path, done):
+    """Windows (steps, features) from a file; it must beat the last value, which is no forecast."""
+    series = np.sin(np.arange(400) / 5)
+    x, y = jn.data.windows(series, 12, horizon=3)
+    np.savez(tmp_path / "series.npz", x=np.float32(x), y=np.float32(y[..., 0]))
+    options = ["--model", "forecaster", "--variant", "gru", "--hidden", 8, "--epochs", 12]
+    done("train", "--data", "series.npz", *options, "--lr", 0.02, "--quiet", "--out", "run")
+    net, _, config = load_network("run")
+    assert net == jn.models.forecaster((12, 1), 3, kind="gru", hidden=(8,), dropout=0.1)
+    naive = np.abs(y[..., 0] - x[:, -1:, 0]).mean()
+    assert read_json(tmp_path / "run" / "metrics.json")["test"]["mae"] < 0.5 * naive
+    assert config["task"] == "regression"
+
+
+@pytest.mark.parametrize(
+    ("model", "parameters"), [("resnet", 272_186), ("efficientnet", 4_019_782)]
+)
+def test_deep_networks_by_name(model, parameters, done):
+    """272,474 are those of ResNet-20 on color images: one 3 x 3 kernel of 16 has two fewer."""
+    report = json.loads(done("summary", "--model", model, "--json"))
+    assert report["parameters"] == parameters
+    assert 272_474 - 272_186 == 3 * 3 * 2 * 16
