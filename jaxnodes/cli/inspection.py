@@ -47,13 +47,13 @@ class Findings(NamedTuple):
         return list(self.worth)[-1]
 
     def ranked(self) -> list[tuple[str, np.ndarray]]:
-        """All nodes by name, the most important first: by the score, then by the loss."""
+        """All nodes by name, the most important first: by the loss, of which no two are alike."""
         nodes = [
             (f"{site}/{'/'.join(map(str, place))}", worth[place])
             for site, worth in self.worth.items()
             for place in np.ndindex(worth.shape[:-1])
         ]
-        return sorted(nodes, key=lambda node: (-node[1][0], -node[1][1]))
+        return sorted(nodes, key=lambda node: (-node[1][1], -node[1][0]))
 
 
 def run_inspection(options: Inspect) -> int:
@@ -144,7 +144,7 @@ def overview(found: Findings, top: int) -> dict[str, Any]:
             "nodes": s.mean.size,
             "active": float(s.active.mean()),
             **{kind: _places(getattr(s, kind)) for kind in ("dead", "dormant", "saturated")},
-            "worthless": int(np.sum(~found.worth[name].any(axis=-1))),
+            "without_effect": _without_effect(found.worth[name]),
         }
     ends = {"most_important": ranked[:top], "least_important": ranked[::-1][:top]}
     named = {
@@ -152,6 +152,12 @@ def overview(found: Findings, top: int) -> dict[str, Any]:
         for end, nodes in ends.items()
     }
     return {"layers": layers, **named}
+
+
+def _without_effect(worth: np.ndarray) -> int:
+    """How many nodes change nothing but what rounding does."""
+    largest = np.abs(worth).max(axis=tuple(range(worth.ndim - 1)))
+    return int(np.sum((np.abs(worth) <= 1e-5 * largest).all(axis=-1)))
 
 
 def _units(found: Findings) -> tuple[str, str]:
@@ -171,7 +177,7 @@ def overview_lines(report: dict[str, Any], found: Findings) -> list[str]:
     for name, layer in report["layers"].items():
         counts = [layer["nodes"], f"{layer['active']:.0%}"]
         counts += [len(layer[kind]) for kind in ("dead", "dormant", "saturated")]
-        counts += [layer["worthless"]]
+        counts += [layer["without_effect"]]
         lines.append("".join([f"{name:<{width}}", *(f"{count:>11}" for count in counts)]))
     first, second = _units(found)
     for end in ("most_important", "least_important"):
