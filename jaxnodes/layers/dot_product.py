@@ -11,7 +11,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxnodes.errors import check, describe, is_concrete
+from jaxnodes.errors import check, check_key, describe, is_concrete
+from jaxnodes.layers.blockwise import blockwise_attention, is_long
 from jaxnodes.layers.regularization import dropout
 
 
@@ -41,7 +42,8 @@ def dot_product_attention(
 
     Returns:
       (..., T, heads, dim), in q's dtype; the softmax is taken in float32 at least. A query
-      that may look nowhere gets zeros, and passes no gradient.
+      that may look nowhere gets zeros, and passes no gradient. Long sequences are gone
+      through in blocks of queries, so that memory grows with T, not with T S.
 
     Raises:
       JaxNodesError: shapes or dtypes that don't fit, or dropout without a key.
@@ -55,14 +57,24 @@ def dot_product_attention(
     >>> dot_product_attention(q, k, v, causal=True).shape
     (2, 7, 4, 8)
     """
-    weights = dot_product_weights(q, k, causal=causal, mask=mask)
-    q, v = jnp.asarray(q), jnp.asarray(v)
+    q, k, v = jnp.asarray(q), jnp.asarray(k), jnp.asarray(v)
+    _check_heads(q, k)
     check(
-        v.shape[:-1] == jnp.shape(k)[:-1] and v.dtype == q.dtype,
+        v.shape[:-1] == k.shape[:-1] and v.dtype == q.dtype,
         f"expected values like the keys, got {describe(v)} for {describe(k)}",
         "dot_product_attention",
     )
-    if not is_concrete(rate) or rate != 0:
+    dropping = not is_concrete(rate) or rate != 0
+    if is_long(q.shape[-3], k.shape[-3]):
+        if dropping:
+            check_key(key, "dropout")
+        *leading, steps, heads, _ = q.shape
+        sizes = (tuple(leading), heads, steps, k.shape[-3])
+        given = {"rate": rate, "key": key} if dropping else {"rate": 0.0, "key": None}
+        mask = _allowed(*sizes, False, mask)
+        return blockwise_attention(q, k, v, causal=causal, mask=mask, **given)
+    weights = dot_product_weights(q, k, causal=causal, mask=mask)
+    if dropping:
         weights = dropout(key, weights, rate)
     *leading, heads, steps, _ = weights.shape
     grouped = weights.reshape(*leading, v.shape[-2], -1, steps, v.shape[-3])

@@ -1,0 +1,140 @@
+"""Attention in blocks of queries: the same numbers, memory linear in the number of steps.
+
+All scores at once are T x S numbers a head, which for long sequences is more than what the
+cache holds, and soon more than the memory. A block of queries needs all keys, but only
+its own rows of scores, which are made again in the backward pass rather than kept
+(Rabe and Staats 2021, arXiv:2112.05682). Blocks of causal attention leave out the keys
+after them. Written in plain operations, it has all derivatives and maps like any function.
+"""
+
+import functools
+import math
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxnodes.layers.regularization import dropout
+
+_ROWS = 512  # queries in a block
+_SEGMENTS = 8  # parts of causal attention, each with the keys up to its end
+
+
+class Settings(NamedTuple):
+    """What doesn't change between blocks; see `dot_product_attention`."""
+
+    causal: bool
+    rate: Any
+
+
+def is_long(steps: int, length: int) -> bool:
+    """Whether blocks are worth their loops: where the scores of a head fill the cache."""
+    return steps > _ROWS and steps * length >= 2**19
+
+
+def blockwise_attention(
+    q: jax.Array, k: jax.Array, v: jax.Array, *, causal: bool, mask: Any, rate: Any, key: Any
+) -> jax.Array:
+    """`dot_product_attention` of arguments that it has checked.
+
+    Args:
+      q: (..., T, H, dim).
+      k, v: (..., S, K, dim).
+      mask: boolean, broadcastable to (..., H, T, S); or `None`.
+      causal, rate, key: as there.
+
+    Returns:
+      (..., T, H, dim of v).
+    """
+    *leading, steps, heads, dim = q.shape
+    length, kv_heads = k.shape[-3:-1]
+    batch, group = math.prod(leading), heads // kv_heads
+    settings = Settings(causal, rate)
+    # A row for each key/value head, with the queries that it serves.
+    q = jnp.moveaxis(q.reshape(batch, steps, kv_heads, group, dim), 1, 3)
+    q = q.reshape(batch * kv_heads, group, steps, dim)
+    k, v = (
+        jnp.moveaxis(x.reshape(batch, length, kv_heads, -1), 1, 2).reshape(
+            batch * kv_heads, length, -1
+        )
+        for x in (k, v)
+    )
+    if mask is not None:
+        own = mask.shape[-3:-1]
+        mask = jnp.broadcast_to(mask, (*leading, *own, length)).reshape(batch, *own, length)
+
+    def of_head(row):
+        n, q, k, v = row
+        allowed = None
+        if mask is not None:
+            allowed = mask[n // kv_heads]
+            if allowed.shape[0] > 1:
+                first = n % kv_heads * group
+                allowed = jax.lax.dynamic_slice_in_dim(allowed, first, group)
+        mine = None if key is None else jax.random.fold_in(key, n)
+        return _segments(settings, q, k, v, allowed, mine)
+
+    rows = (jnp.arange(batch * kv_heads), q, k, v)
+    # One head after the other is what two-dimensional products on a CPU are fastest at.
+    one_by_one = jax.default_backend() == "cpu"
+    out = jax.lax.map(of_head, rows) if one_by_one else jax.vmap(of_head)(rows)
+    out = out.reshape(batch, kv_heads, group, steps, -1)
+    return jnp.moveaxis(out, 3, 1).reshape(*leading, steps, heads, -1)
+
+
+def _segments(settings: Settings, q, k, v, allowed, key) -> jax.Array:
+    """All queries (G, T, dim) of one key/value head."""
+    steps, length = q.shape[1], k.shape[0]
+    whole = steps // _ROWS
+    segments = min(_SEGMENTS, whole) if settings.causal else 1
+    ends = [whole * (i + 1) // segments * _ROWS for i in range(segments)]
+    pieces = list(zip([0, *ends], [*ends, steps], strict=True))
+    outs = []
+    for start, end in pieces:
+        if start == end:
+            continue
+        seen = length
+        if settings.causal:
+            seen = min(length, max(1, end + length - steps))
+        rows = min(_ROWS, end - start)
+        blocks = (end - start) // rows
+        xs = q[:, start:end].reshape(q.shape[0] * blocks, rows, -1)
+        block = functools.partial(
+            _block, settings, k[:seen], v[:seen], allowed, key, start, blocks, steps - length
+        )
+        out = jax.lax.map(jax.checkpoint(block), (jnp.arange(len(xs)), xs))
+        outs.append(out.reshape(q.shape[0], end - start, -1))
+    return jnp.concatenate(outs, axis=1)
+
+
+def _block(settings: Settings, k, v, allowed, key, start, blocks, lag, numbered) -> jax.Array:
+    """One block of queries (rows, dim), the `i`-th of a segment: of all heads of the group."""
+    i, q = numbered
+    rows, length = len(q), len(k)
+    dtype = np.promote_types(q.dtype, np.float32)
+    scores = jnp.einsum("td,sd->ts", q, k, preferred_element_type=dtype) / math.sqrt(q.shape[-1])
+    first = start + i % blocks * rows
+    open_ = None
+    if settings.causal:
+        last = first + jnp.arange(rows) - lag
+        open_ = jnp.arange(length) <= last[:, None]
+    if allowed is not None:
+        head = jnp.minimum(i // blocks, allowed.shape[0] - 1)
+        mine = jax.lax.dynamic_index_in_dim(allowed, head, keepdims=False)[:, :length]
+        if mine.shape[0] > 1:
+            mine = jax.lax.dynamic_slice_in_dim(mine, first, rows)
+        open_ = mine if open_ is None else mine & open_
+    if open_ is not None:
+        scores = jnp.where(open_, scores, jnp.finfo(dtype).min)
+    powers = jnp.exp(scores - jax.lax.stop_gradient(scores.max(axis=-1, keepdims=True)))
+    if open_ is not None:
+        powers = jnp.where(open_, powers, 0)
+    total = powers.sum(axis=-1, keepdims=True)
+    if key is not None:
+        # By the first query's number, so that no two blocks share their draws.
+        powers = dropout(
+            jax.random.fold_in(key, first + i // blocks * 2**20), powers, settings.rate
+        )
+    out = jnp.einsum("ts,sd->td", powers.astype(v.dtype), v, preferred_element_type=dtype)
+    return (out / jnp.where(total == 0, 1, total)).astype(v.dtype)
