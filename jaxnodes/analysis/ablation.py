@@ -17,6 +17,8 @@ from jaxnodes.errors import JaxNodesError, check, check_key
 from jaxnodes.interpreter.interventions import parse
 from jaxnodes.interpreter.sites import reach
 
+_TILE = 256  # samples that go through at once
+
 
 def ablate(
     f: Callable,
@@ -83,9 +85,13 @@ def ablate(
         f"expected memory of at least 2**20 bytes, got {memory!r}",
         "ablate",
     )
-    # Values of their own for each sample ask where the samples are in a node's value.
-    options = {"nodes": nodes, "auto": auto, "each": isinstance(value, Mapping)}
-    model, arrays = prepare(f, variables, x, where="ablate", gated=True, **options)
+    # Values of their own for each sample ask where the samples are in a node's value, unless
+    # all samples go through at once.
+    several = any(jnp.shape(leaf)[:1] > (_TILE,) for leaf in jax.tree.leaves(x))
+    options = {"nodes": nodes, "auto": auto, "each": several and isinstance(value, Mapping)}
+    model, arrays = prepare(
+        f, variables, x, batch_size=_TILE, where="ablate", gated=True, **options
+    )
     metric(_blank(model), y)  # outside of jit, where it sees the labels and refuses bad ones
     kind, given, order = _in_place(f, variables, x, auto, model, value, key)
     drops = {}
@@ -149,16 +155,13 @@ def _given(model: Model, value: Mapping[str, Any]) -> dict[str, Any]:
     found = {}
     for nodes in model.nodes:
         site, axis = nodes.site, nodes.sample_axis
-        assert axis is not None
-        shape = (*site.shape[:axis], model.n, *site.shape[axis + 1 :])
-        whole = site._replace(shape=shape)
-        patch = parse(
-            {site.name: (jnp.zeros(site.size, bool), value[site.name])}, {site.name: whole}
-        )
-        array = patch[site.name].value
-        from_end = axis - len(shape)
-        own = array.ndim >= -from_end and array.shape[from_end] == model.n > 1
-        found[site.name] = Rows(array, array.ndim + from_end) if own else array
+        if axis is not None:
+            site = site._replace(shape=(*site.shape[:axis], model.n, *site.shape[axis + 1 :]))
+        pair = (jnp.zeros(site.size, bool), value[site.name])
+        array: Any = parse({site.name: pair}, {site.name: site})[site.name].value
+        own = array.ndim - len(site.shape) + (axis or 0)  # the axis of samples, from the end
+        sliced = axis is not None and own >= 0 and array.shape[own] == model.n
+        found[site.name] = Rows(array, own) if sliced else array
     return found
 
 
