@@ -110,8 +110,9 @@ def importance_by_site(drops: Mapping[str, Any], *, unit: str = LOST, columns: i
         ax.set(xlabel="node, by rank", xlim=(0.4, len(worth) + 0.6))
         ax.set_ylabel(unit.replace(" (", "\n(", 1))
         ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-    for ax in axes[1:]:
-        ax.sharey(axes[0])
+    limits = np.array([ax.get_ylim() for ax in axes])
+    for ax in axes:
+        ax.set_ylim(limits[:, 0].min(), limits[:, 1].max())
     return figure
 
 

@@ -126,3 +126,11 @@ def test_removal_curves_of_different_nodes():
 def test_what_they_refuse(draw, message):
     with pytest.raises(jn.JaxNodesError, match=message):
         draw()
+
+
+def test_no_panel_cuts_off_the_bars_of_another():
+    figure = plots.importance_by_site({"dense1": [0.1, 0.2], "dense2": [0.5, -0.3]})
+    for ax in figure.axes:
+        low, high = ax.get_ylim()
+        assert low < -0.3
+        assert high > 0.5
