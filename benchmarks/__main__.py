@@ -22,8 +22,9 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="one round of two calls")
     parser.add_argument("--out", type=Path, help="a JSON file for the results; others' stay in it")
     options = parser.parse_args()
-    if unknown := [name for name in options.workloads if name not in WORKLOADS]:
+    if unknown := [name for name in options.workloads if not parts_of(name)]:
         parser.error(f"expected some of {', '.join(WORKLOADS)}, got {unknown[0]}")
+    names = [part for name in options.workloads for part in parts_of(name)]
     repeats, rounds = (2, 1) if options.quick else (options.repeats, options.rounds)
     peers = [peer for peer in options.peers.split(",") if peer]
     machine = machine_facts()
@@ -31,11 +32,16 @@ def main() -> None:
     results = {"machine": machine, "workloads": {}}
     if options.out and options.out.is_file():
         results["workloads"] = json.loads(options.out.read_text())["workloads"]
-    for name in options.workloads:
+    for name in names:
         results["workloads"][name] = measure(WORKLOADS[name], repeats, rounds, peers)
         if options.out:
             options.out.parent.mkdir(parents=True, exist_ok=True)
             options.out.write_text(json.dumps(results, indent=2) + "\n")
+
+
+def parts_of(name: str) -> list[str]:
+    """The workloads meant by a name: itself, and for `"W3"` also `"W3-lstm"` and so on."""
+    return [one for one in WORKLOADS if one == name or one.startswith(f"{name}-")]
 
 
 def machine_facts() -> dict[str, str]:

@@ -2,7 +2,8 @@
 
 Libraries leave threads behind that spin while another one computes, so two contestants never
 share a process. A round runs each of them once: a process that builds the problem, calls
-the contestant once (compilation and all), and then times it a few times more.
+the contestant once (compilation and all), then times it a few times more, and last
+computes its answer, where that is another question than the one timed.
 """
 
 import importlib
@@ -29,12 +30,15 @@ class Contestant(NamedTuple):
       needs: the package to import; where it isn't installed the contestant is left out.
       slow: whether to time it only once a process.
       steps: how many steps a call makes; times are shown for one of them.
+      answer: computes the answer to compare where the timed function's isn't one: it draws
+        random numbers, say, and this one does the same without them.
     """
 
     make: Callable[[], Callable[[], Any]]
     needs: str = "jax"
     slow: bool = False
     steps: int = 1
+    answer: Callable[[], Any] | None = None
 
 
 class Timing(NamedTuple):
@@ -57,6 +61,8 @@ class Workload(NamedTuple):
       goals: by contestant, how many times as fast ours is to be.
       tolerance: how far answers may lie apart.
       facts: by contestant, what else the table shows: `{column: {contestant: value}}`.
+      flops: of the matrix products of a step, at the least.
+      bytes: that a step reads and writes, at the least.
     """
 
     name: str
@@ -65,21 +71,37 @@ class Workload(NamedTuple):
     goals: dict[str, float]
     tolerance: float = 0.0
     facts: Callable[[], dict[str, dict[str, Any]]] = dict
+    flops: float = 0.0
+    bytes: float = 0.0
+
+    def floor(self, machine: "Peaks") -> float:
+        """The seconds below which no step can be on this machine: its roofline; 0 if unknown."""
+        return max(self.flops / machine.flops, self.bytes / machine.bytes)
+
+
+class Peaks(NamedTuple):
+    """What the machine does at best, in a second."""
+
+    flops: float
+    bytes: float
+
+
+def load(place: str) -> Workload:
+    """The workload at `module`, or at `module:NAME` where a module holds several."""
+    module, _, name = place.partition(":")
+    return getattr(importlib.import_module(module), name or "WORKLOAD")
 
 
 def wait_for(value: Any) -> Any:
     """`value`, when everything in it has been computed."""
-    if value is None:
+    if value is None or "jax" not in sys.modules:
         return value
-    import jax
-
-    return jax.block_until_ready(value)
+    return sys.modules["jax"].block_until_ready(value)
 
 
-def run_one(module: str, name: str, repeats: int, answer: Path | None) -> dict[str, Any]:
+def run_one(place: str, name: str, repeats: int, answer: Path | None) -> dict[str, Any]:
     """Times one contestant in this process; writes its answer to a file."""
-    contestant = importlib.import_module(module).WORKLOAD.contestants[name]
-    start = time.perf_counter()
+    contestant = load(place).contestants[name]
     run = contestant.make()
     built = time.perf_counter()
     made = wait_for(run())
@@ -89,18 +111,34 @@ def run_one(module: str, name: str, repeats: int, answer: Path | None) -> dict[s
         start = time.perf_counter()
         wait_for(run())
         times.append((time.perf_counter() - start) / contestant.steps)
+    peak = _peak_memory()
+    if contestant.answer is not None:
+        made = contestant.answer()
     if answer is not None and made is not None:
         import jax
 
         leaves = [np.asarray(leaf, np.float64) for leaf in jax.tree.leaves(made)]
         np.savez(answer, *leaves)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     return {"first": first, "times": times, "peak": peak}
 
 
-def measure(module: str, repeats: int, rounds: int, peers: list[str]) -> dict[str, Any]:
+def _peak_memory() -> int:
+    """Bytes this process, or a child of it, held at most.
+
+    On Linux a new process starts with the most that its parent held as its `ru_maxrss`;
+    what /proc says is its own.
+    """
+    children = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
+    status = Path("/proc/self/status")
+    if not status.is_file():
+        return max(children, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+    (line,) = (line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+    return max(children, int(line.split()[1]) * 1024)
+
+
+def measure(place: str, repeats: int, rounds: int, peers: list[str]) -> dict[str, Any]:
     """Runs a workload, prints its table, and returns all of it as JSON values."""
-    workload: Workload = importlib.import_module(module).WORKLOAD
+    workload = load(place)
     chosen = [name for name in workload.contestants if not peers or _matches(name, workload, peers)]
     chosen = [name for name in chosen if _installed(workload.contestants[name].needs, name)]
     rows: dict[str, list[dict[str, Any]]] = {name: [] for name in chosen}
@@ -110,18 +148,20 @@ def measure(module: str, repeats: int, rounds: int, peers: list[str]) -> dict[st
             for name in chosen:
                 if number and workload.contestants[name].slow:
                     continue
-                rows[name].append(_in_a_process(module, name, repeats, answers[name]))
+                rows[name].append(_in_a_process(place, name, repeats, answers[name]))
         apart = _differences(answers)
     timings = {name: _summarized(found) for name, found in rows.items()}
-    peak = matmul_peak()
-    _print(workload, timings, apart, peak)
+    peaks = Peaks(matmul_peak(), copy_bandwidth())
+    facts = workload.facts()
+    _print(workload, timings, apart, peaks, facts)
     wrong = [name for name, d in apart.items() if d is not None and d > workload.tolerance]
     if wrong:
         raise SystemExit(f"{workload.name}: expected equal answers, got others from {wrong}")
-    facts = workload.facts()
     return {
         "title": workload.title,
-        "matmul_peak_flops": peak,
+        "matmul_peak_flops": peaks.flops,
+        "copy_bandwidth_bytes": peaks.bytes,
+        "floor": workload.floor(peaks) or None,
         "rows": {
             name: {
                 **timing._asdict(),
@@ -147,11 +187,11 @@ def _installed(package: str, name: str) -> bool:
     return True
 
 
-def _in_a_process(module: str, name: str, repeats: int, answer: Path) -> dict[str, Any]:
-    args = [sys.executable, "-m", "benchmarks.one", module, name, str(repeats), str(answer)]
+def _in_a_process(place: str, name: str, repeats: int, answer: Path) -> dict[str, Any]:
+    args = [sys.executable, "-m", "benchmarks.one", place, name, str(repeats), str(answer)]
     done = subprocess.run(args, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise SystemExit(f"{module}, {name}: failed\n{done.stderr[-2000:]}")
+        raise SystemExit(f"{place}, {name}: failed\n{done.stderr[-2000:]}")
     return json.loads(done.stdout.splitlines()[-1])
 
 
@@ -184,14 +224,24 @@ def _summarized(found: list[dict[str, Any]]) -> Timing:
     )
 
 
-def _print(workload: Workload, timings: dict[str, Timing], apart: dict[str, Any], peak: float):
+def _print(
+    workload: Workload,
+    timings: dict[str, Timing],
+    apart: dict[str, Any],
+    peaks: Peaks,
+    facts: dict[str, dict[str, Any]],
+) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    title = f"{workload.name}  {workload.title}; peak matmul {peak / 1e9:.0f} GFLOP/s"
+    title = (
+        f"{workload.name}  {workload.title}; peak matmul {peaks.flops / 1e9:.0f} GFLOP/s, "
+        f"copying {peaks.bytes / 1e9:.1f} GB/s"
+    )
+    floor = workload.floor(peaks)
     table = Table(title=title, title_justify="left", box=None)
-    facts = workload.facts()
-    columns = ["ms", "spread", "first, s", "peak MiB", *facts, "times ours", "goal", "apart"]
+    columns = ["ms", "spread", "first, s", "peak MiB", *facts]
+    columns += [*(["over floor"] if floor else []), "times ours", "goal", "apart"]
     table.add_column("")
     for column in columns:
         table.add_column(column, justify="right")
@@ -205,6 +255,7 @@ def _print(workload: Workload, timings: dict[str, Timing], apart: dict[str, Any]
             f"{t.first:.2f}",
             f"{t.peak / 2**20:.0f}",
             *(f"{values[name]:.3g}" if name in values else "" for values in facts.values()),
+            *([f"{t.median / floor:.2f}"] if floor else []),
             f"{t.median / ours:.2f}",
             "" if goal is None else f"{goal:g}",
             "" if difference is None else f"{difference:.1e}",
@@ -214,17 +265,27 @@ def _print(workload: Workload, timings: dict[str, Timing], apart: dict[str, Any]
 
 def matmul_peak(size: int = 2048) -> float:
     """FLOP/s of a large float32 matrix product on this machine, now, in a process of its own."""
+    return 2 * size**3 / _least_seconds("lambda a: a @ a", f"({size}, {size})")
+
+
+def copy_bandwidth(size: int = 2**26) -> float:
+    """Bytes a second read and written in place: what an elementwise pass can do at best."""
+    return 8 * size / _least_seconds("lambda a: a + 1", f"({size},)", donated=True)
+
+
+def _least_seconds(function: str, shape: str, donated: bool = False) -> float:
+    """The least of a few times of a compiled function of one float32 array."""
     code = (
         "import jax, time\n"
-        f"a = jax.random.normal(jax.random.key(0), ({size}, {size}))\n"
-        "f = jax.jit(lambda a: a @ a)\n"
-        "f(a).block_until_ready()\n"
+        f"a = jax.random.normal(jax.random.key(0), {shape})\n"
+        f"f = jax.jit({function}, donate_argnums={'0' if donated else '()'})\n"
+        f"{'a = ' if donated else ''}f(a).block_until_ready()\n"
         "times = []\n"
         "for _ in range(9):\n"
         "    start = time.perf_counter()\n"
-        "    f(a).block_until_ready()\n"
+        f"    {'a = ' if donated else ''}f(a).block_until_ready()\n"
         "    times.append(time.perf_counter() - start)\n"
         "print(min(times))\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    return 2 * size**3 / float(done.stdout)
+    return float(done.stdout)

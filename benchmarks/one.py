@@ -1,4 +1,4 @@
-"""One contestant in this process: `python -m benchmarks.one MODULE NAME REPEATS ANSWER`."""
+"""One contestant in this process: `python -m benchmarks.one PLACE NAME REPEATS ANSWER`."""
 
 import json
 import sys
@@ -7,5 +7,5 @@ from pathlib import Path
 from benchmarks.harness import run_one
 
 if __name__ == "__main__":
-    module, name, repeats, answer = sys.argv[1:]
-    print(json.dumps(run_one(module, name, int(repeats), Path(answer))))
+    place, name, repeats, answer = sys.argv[1:]
+    print(json.dumps(run_one(place, name, int(repeats), Path(answer))))

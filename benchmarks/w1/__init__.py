@@ -1,0 +1,1 @@
+"""W1: training a multilayer perceptron."""

@@ -1,0 +1,1 @@
+"""W2: training a small convolutional network."""

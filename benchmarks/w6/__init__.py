@@ -1,0 +1,1 @@
+"""W6: many small networks trained at once."""

@@ -1,0 +1,1 @@
+"""W7: a step of Adam."""

@@ -1,0 +1,1 @@
+"""W8: from the start of a process to a trained model."""

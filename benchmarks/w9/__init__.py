@@ -1,0 +1,1 @@
+"""W9: how soon the library is there."""
