@@ -1,24 +1,13 @@
-"""Captum's `FeatureAblation` cannot remove nodes by their weights: its `LayerFeatureAblation` does,
-with their values replaced by `activation(b)`, one forward pass from the layer on for each."""
+"""Captum's `LayerFeatureAblation`: a forward pass for each node, its sum set to its bias."""
 
-import numpy as np
-
-from benchmarks.w5.problem import problem
+from benchmarks.w5.torch_model import torch_model
 
 
 def make():
     import torch
     from captum.attr import LayerFeatureAblation
 
-    _, variables, x, y = problem()
-    layers = []
-    for layer in variables[0].values():
-        w, b = (np.array(layer[part]) for part in ("w", "b"))
-        linear = torch.nn.Linear(*w.shape)
-        linear.weight.data, linear.bias.data = torch.from_numpy(w.T.copy()), torch.from_numpy(b)
-        layers += [linear, torch.nn.ReLU()]
-    model = torch.nn.Sequential(*layers[:-1])
-    inputs, labels = torch.from_numpy(np.array(x)), torch.from_numpy(np.array(y)).long()
+    model, inputs, labels = torch_model()
 
     def accuracy(inputs):
         return (model(inputs).argmax(1) == labels).double().mean().reshape(1)

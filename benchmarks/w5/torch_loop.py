@@ -2,21 +2,13 @@
 
 import numpy as np
 
-from benchmarks.w5.problem import problem
+from benchmarks.w5.torch_model import torch_model
 
 
 def make():
     import torch
 
-    _, variables, x, y = problem()
-    layers = []
-    for layer in variables[0].values():
-        w, b = (np.array(layer[part]) for part in ("w", "b"))
-        linear = torch.nn.Linear(*w.shape)
-        linear.weight.data, linear.bias.data = torch.from_numpy(w.T.copy()), torch.from_numpy(b)
-        layers += [linear, torch.nn.ReLU()]
-    model = torch.nn.Sequential(*layers[:-1])
-    inputs, labels = torch.from_numpy(np.array(x)), torch.from_numpy(np.array(y)).long()
+    model, inputs, labels = torch_model()
 
     @torch.no_grad()
     def run():

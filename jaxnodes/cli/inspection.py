@@ -47,7 +47,7 @@ class Findings(NamedTuple):
         return list(self.worth)[-1]
 
     def ranked(self) -> list[tuple[str, np.ndarray]]:
-        """All nodes by name, the most important first: by the loss, of which no two are alike."""
+        """All nodes by name, the most important first: by the loss, then by the score."""
         nodes = [
             (f"{site}/{'/'.join(map(str, place))}", worth[place])
             for site, worth in self.worth.items()

@@ -60,6 +60,10 @@ class TransformerDecoder(_Transformer):
     rotary: bool = False
     cache: bool = False
 
+    def __post_init__(self):
+        super().__post_init__()
+        self.layers  # noqa: B018  (whatever they refuse is refused now)
+
     @property
     def layers(self) -> Named:
         """The layers inside, each with its name, in the order of their use."""

@@ -63,6 +63,7 @@ class TransformerEncoder(_Transformer):
     def __post_init__(self):
         check_count(self.types, "types", "TransformerEncoder")
         super().__post_init__()
+        self.layers  # noqa: B018  (whatever they refuse is refused now)
 
     @property
     def layers(self) -> Named:

@@ -168,11 +168,6 @@ class _Transformer(Layer):
         check_number(self.std, "std", where, least=float(np.finfo(np.float32).tiny))
         check_heads_share(self.features, self.heads, where)
         normalize(self)
-        self.layers  # noqa: B018  (whatever they refuse is refused now)
-
-    @property
-    def layers(self) -> Named:
-        raise NotImplementedError
 
     def _stack(self, **options: Any) -> Named:
         block = TransformerBlock(
