@@ -224,13 +224,14 @@ def _rmsprop(t, decay, eps):
 
 
 def _adam(t, b1, b2, eps):
-    debias_m, debias_v = 1 - b1**t, 1 - b2**t
+    # The order of the paper's section 2: one division a value in place of three.
+    root = jnp.sqrt(1 - b2**t)
+    scale, small = root / (1 - b1**t), eps * root
 
     def step(g, p, m, v):
         m = b1 * m + (1 - b1) * g
         v = b2 * v + (1 - b2) * g**2
-        m_hat, v_hat = m / debias_m.astype(m.dtype), v / debias_v.astype(v.dtype)
-        return m_hat / (jnp.sqrt(v_hat) + eps), m, v
+        return scale.astype(m.dtype) * m / (jnp.sqrt(v) + small.astype(v.dtype)), m, v
 
     return step
 

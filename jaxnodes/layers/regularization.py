@@ -10,6 +10,7 @@ import numpy as np
 
 from jaxnodes.errors import JaxNodesError, check, check_key, describe, is_concrete
 from jaxnodes.layers.base import Layer
+from jaxnodes.layers.random_bits import uniform
 
 
 def dropout(
@@ -153,8 +154,8 @@ class ChannelDropout(Layer):
 
 
 def _keep_mask(key: jax.Array, rate: float | jax.Array, shape: tuple[int, ...]) -> jax.Array:
-    """The one place that draws the random bits."""
-    return jax.random.bernoulli(key, jnp.asarray(1 - rate, jnp.float32), shape)
+    """The one place that draws random numbers."""
+    return uniform(key, shape) < jnp.asarray(1 - rate, jnp.float32)
 
 
 def _check_rate(rate: Any, where: str) -> None:
