@@ -1,0 +1,131 @@
+"""Where the time of a training step goes: `python -m benchmarks.parts`.
+
+The step of W1 (784-256-128-10, batch 64) in a compiled scan, with parts of it left out or
+done otherwise, and Adam's step over 1,000 small leaves with its means kept in two ways.
+Prints the figures of docs/performance-notes.md.
+"""
+
+import time
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import jaxnodes as jn
+from jaxnodes.layers.random_bits import uniform
+
+SIZES, BATCH, STEPS, REPEATS = (784, 256, 128, 10), 64, 156, 9
+LEAVES, LEAF = 1000, 1000
+B1, B2, EPS, RATE = 0.9, 0.999, 1e-8, 1e-3
+
+
+def by_jax_random(key, shape):
+    return jax.random.uniform(key, shape)
+
+
+def apply(params, x, key, draw):
+    *hidden, (w_out, b_out) = params
+    for i, (w, b) in enumerate(hidden):
+        x = jax.nn.relu(x @ w + b)
+        if draw is not None:
+            x = jnp.where(draw(jax.random.fold_in(key, i), x.shape) < 0.5, x * 2, 0)
+    return x @ w_out + b_out
+
+
+def sgd(state, grads, step):
+    params, *moments = state
+    return (jax.tree.map(lambda p, g: p - RATE * g, params, grads), *moments)
+
+
+def adam(state, grads, step):
+    params, m, v = state
+    root = jnp.sqrt(1 - B2**step)
+    scale, small = RATE * root / (1 - B1**step), EPS * root
+    m = jax.tree.map(lambda m, g: B1 * m + (1 - B1) * g, m, grads)
+    v = jax.tree.map(lambda v, g: B2 * v + (1 - B2) * g**2, v, grads)
+    moved = jax.tree.map(lambda p, m, v: p - scale * m / (jnp.sqrt(v) + small), params, m, v)
+    return moved, m, v
+
+
+def epoch(optimize: Callable, draw: Callable | None) -> Callable:
+    """`run()`: an epoch of such steps."""
+    rng = np.random.default_rng(0)
+    x = jnp.asarray(rng.random((STEPS * BATCH, SIZES[0])), jnp.float32)
+    y = jnp.asarray(rng.integers(0, SIZES[-1], STEPS * BATCH), jnp.int32)
+    order = jnp.asarray(rng.permutation(STEPS * BATCH).reshape(STEPS, BATCH))
+    keys = jax.random.split(jax.random.key(0), len(SIZES))
+    shapes = zip(keys[1:], SIZES[:-1], SIZES[1:], strict=True)
+    params = [(jn.he_normal(key, shape), jnp.zeros(shape[1])) for key, *shape in shapes]
+    zeros = jax.tree.map(jnp.zeros_like, params)
+
+    @jax.jit
+    def run(state, order):
+        def step(state, slices):
+            i, indices = slices
+            key = jax.random.fold_in(keys[0], i)
+
+            def loss(params):
+                return jn.cross_entropy(apply(params, x[indices], key, draw), y[indices])
+
+            value, grads = jax.value_and_grad(loss)(state[0])
+            return optimize(state, grads, (i + 1).astype(jnp.float32)), value
+
+        return jax.lax.scan(step, state, (jnp.arange(STEPS), order))
+
+    return lambda: run((params, zeros, zeros), order)
+
+
+def many_leaves(flat: bool) -> Callable:
+    """`run()`: a jitted, donated step of Adam on 1,000 leaves of 1,000."""
+
+    def leaves():
+        return [jnp.ones(LEAF) for _ in range(LEAVES)]
+
+    def step(state, grads):
+        if not flat:
+            return adam(state, grads, jnp.float32(1))
+        params, m, v = state
+        zeros = jnp.zeros(LEAVES * LEAF)
+        update, m, v = adam((zeros, m, v), jnp.concatenate(grads), jnp.float32(1))
+        return [p + u for p, u in zip(params, jnp.split(update, LEAVES), strict=True)], m, v
+
+    moments = [jnp.zeros(LEAVES * LEAF) if flat else leaves() for _ in range(2)]
+    state, grads = (leaves(), *moments), leaves()
+    compiled = jax.jit(step, donate_argnums=0)
+
+    def run():
+        nonlocal state
+        state = compiled(state, grads)
+        return state
+
+    return run
+
+
+def main() -> None:
+    steps = {
+        "products, gradients and SGD": epoch(sgd, None),
+        "Adam in place of SGD": epoch(adam, None),
+        "Adam, dropout by jax.random": epoch(adam, by_jax_random),
+        "Adam, dropout by hashed places": epoch(adam, uniform),
+    }
+    small = {
+        "Adam, 1,000 leaves, means in as many": many_leaves(flat=False),
+        "Adam, 1,000 leaves, means in one each": many_leaves(flat=True),
+    }
+    runs = {**steps, **small}
+    for run in runs.values():
+        jax.block_until_ready(run())
+    seconds: dict[str, list[float]] = {name: [] for name in runs}
+    for _ in range(REPEATS):  # in turn, so that all see the same machine
+        for name, run in runs.items():
+            began = time.perf_counter()
+            jax.block_until_ready(run())
+            seconds[name].append(time.perf_counter() - began)
+    for name, values in seconds.items():
+        each = np.array(values) / (STEPS if name in steps else 1) * 1e6
+        print(f"{name:40} {np.median(each):8.0f} us  ({each.min():.0f} to {each.max():.0f})")
+
+
+if __name__ == "__main__":
+    main()
