@@ -11,7 +11,15 @@ from jaxnodes.errors import check
 from jaxnodes.interpreter.control_flow import bodies
 from jaxnodes.interpreter.tracing import Traced
 
-_RANDOM = {"random_bits", "threefry2x32", "rng_bit_generator", "rng_uniform", "random_gamma"}
+# Dropout makes its own numbers of a key's words, which it gets by unwrapping the key.
+_RANDOM = {
+    "random_bits",
+    "random_unwrap",
+    "threefry2x32",
+    "rng_bit_generator",
+    "rng_uniform",
+    "random_gamma",
+}
 
 
 def check_inference(traced: Traced, data: int, samples: int) -> None:
