@@ -13,12 +13,22 @@ from collections.abc import Sequence
 
 import tyro
 
-from jaxnodes.cli.options import Doctor, Evaluate, Inspect, Predict, Prune, Summary, Train
+from jaxnodes.cli.options import (
+    Doctor,
+    Evaluate,
+    Generate,
+    Inspect,
+    Predict,
+    Prune,
+    Summary,
+    Train,
+)
 
 COMMANDS = {
     "train": Train,
     "evaluate": Evaluate,
     "predict": Predict,
+    "generate": Generate,
     "inspect": Inspect,
     "prune": Prune,
     "summary": Summary,
@@ -26,7 +36,8 @@ COMMANDS = {
 }
 DESCRIPTION = """Neural networks as pure functions in JAX, with every node in view.
 
-`jaxnodes train` trains a network on handwritten digits. Compiled programs are kept in
+`jaxnodes train` trains a network on handwritten digits, or with `--model gpt` or `--model bert` on
+a text. Compiled programs are kept in
 ~/.cache/jaxnodes, or where JAXNODES_COMPILE_CACHE says ("off" keeps none)."""
 
 BAD_INPUT, INTERRUPTED = 2, 130

@@ -7,16 +7,18 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 
 import jaxnodes as jn
 from jaxnodes.cli.environment import device_line, keep_compiled_programs
 from jaxnodes.cli.folders import finite
 from jaxnodes.cli.options import Evaluate, Predict
-from jaxnodes.cli.sources import load_samples, other_data, own_test
+from jaxnodes.cli.sources import load_samples, other_data, own_test, read_task
 from jaxnodes.cli.tasks import Task
+from jaxnodes.cli.texts import TextTask
 from jaxnodes.cli.training import measures_line
-from jaxnodes.errors import check
+from jaxnodes.errors import JaxNodesError, check
 from jaxnodes.training.files import write_atomically
 from jaxnodes.training.saving import load_network
 
@@ -25,16 +27,16 @@ def run_evaluation(options: Evaluate) -> int:
     """Prints the loss and the metrics of a run on its test samples, or on other data."""
     keep_compiled_programs()
     net, variables, config = load_network(options.run)
-    task = Task.from_config(config)
+    task = read_task(config)
     part = own_test(config) if options.data is None else other_data(options.data, task, config)
-    outputs = jn.predict(net, variables, task.inputs(part.x))
-    measures = task.measure(outputs, part)
+    outputs = jax.device_get(jn.predict(task.learner(net), variables, task.pair(part)[0]))
+    measures, samples = task.measure(outputs, part), task.size(part)
     if options.json:
         report: dict[str, Any] = {"run": options.run, "data": options.data or "its own test part"}
-        print(json.dumps(finite({**report, "samples": len(part.y), **measures})))
+        print(json.dumps(finite({**report, "samples": samples, **measures})))
     else:
         print(f"{device_line()}  {options.run}")
-        print(f"{options.data or 'test'} {measures_line(measures)} ({len(part.y)} samples)")
+        print(f"{options.data or 'test'} {measures_line(measures)} ({samples} samples)")
     return 0
 
 
@@ -48,7 +50,13 @@ def run_prediction(options: Predict) -> int:
         "--out",
     )
     net, variables, config = load_network(options.run)
-    task = Task.from_config(config)
+    task = read_task(config)
+    if isinstance(task, TextTask):
+        mend = "jaxnodes generate continues a text" if task.model == "gpt" else "evaluate takes one"
+        raise JaxNodesError(
+            f"expected a run of tables or images, got one of texts ({task.model}); {mend}",
+            "predict",
+        )
     check(
         task.class_names or not options.proba,
         "expected a network that tells classes apart, got one for regression; leave it out",

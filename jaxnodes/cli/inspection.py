@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -15,9 +16,9 @@ from jaxnodes.cli import folders
 from jaxnodes.cli.environment import device_line, keep_compiled_programs
 from jaxnodes.cli.node_figures import draw_all, draw_node
 from jaxnodes.cli.options import Inspect
-from jaxnodes.cli.sources import own_test
+from jaxnodes.cli.sources import own_test, read_task
 from jaxnodes.cli.tasks import Task
-from jaxnodes.data.datasets import Dataset
+from jaxnodes.cli.texts import TextTask
 from jaxnodes.errors import JaxNodesError, check, check_count
 from jaxnodes.training.saving import load_network
 
@@ -27,16 +28,19 @@ class Findings(NamedTuple):
 
     Attributes:
       net, variables, task: of the run.
-      part: the samples that all is measured on.
+      part: the data that it is measured on.
+      x, y: of all samples, or of some windows of a text, as the network learns them.
       statistics: by site, what its nodes do.
       worth: by site (..., 2): what the score and what the loss lose without each node.
-      score: what is measured first: `accuracy`, or `mae`.
+      score: what is measured first: `accuracy`, `masked_accuracy`, or `mae`.
     """
 
     net: Any
     variables: Any
-    task: Task
-    part: Dataset
+    task: Task | TextTask
+    part: Any
+    x: Any
+    y: Any
     statistics: dict[str, NodeStatistics]
     worth: dict[str, np.ndarray]
     score: str
@@ -62,8 +66,9 @@ def run_inspection(options: Inspect) -> int:
     check_count(options.top, "how many to list", "--top")
     folder = Path(options.run)
     net, variables, config = load_network(folder)
-    task, part = Task.from_config(config), own_test(config)
-    sites = [s.name for s in jn.node_sites(net.predict, variables, task.inputs(part.x[:1]))]
+    task, part = read_task(config), own_test(config)
+    first = jax.tree.map(lambda array: array[:1], task.pair(part)[0])
+    sites = [s.name for s in jn.node_sites(task.learner(net).predict, variables, first)]
     node = None if options.node is None else node_of(options.node, sites)
     found = measure(net, variables, task, part, options)
     if node is None:
@@ -79,7 +84,7 @@ def run_inspection(options: Inspect) -> int:
         made = {"run": options.run, **report, "figures": figures}
         print(json.dumps(folders.finite(made)))
         return 0
-    samples = f"{len(part.y)} test samples"
+    samples = f"{len(found.y)} test samples"
     print(f"{device_line()}  {options.run}: {samples}, a removed node is {options.value}")
     print("\n".join(["", *lines]))
     if figures:
@@ -106,19 +111,19 @@ def node_of(name: str, sites: Sequence[str]) -> tuple[str, tuple[int, ...]]:
     return site, tuple(int(part) for part in number.split("/"))
 
 
-def measure(net: Any, variables: Any, task: Task, part: Dataset, options: Inspect) -> Findings:
+def measure(
+    net: Any, variables: Any, task: Task | TextTask, part: Any, options: Inspect
+) -> Findings:
     """What every node does and is worth, on these samples."""
-    x, y = task.pair(part)
-    x = jnp.asarray(x)
+    x, y = jax.tree.map(jnp.asarray, task.sample(part))
+    predict = task.learner(net).predict
     labels = {"y": part.y, "classes": task.outputs} if task.class_names else {}
-    statistics = jn.analysis.statistics(net.predict, variables, x, **labels, top_k=options.top)
-    score = "accuracy" if task.class_names else "mae"
-    metric = _score_and_loss(task.metrics[score], task.loss, 1.0 if task.class_names else -1.0)
-    worth = jn.analysis.ablate(
-        net.predict, variables, x, jnp.asarray(y), metric=metric, value=options.value
-    )
+    statistics = jn.analysis.statistics(predict, variables, x, **labels, top_k=options.top)
+    ((score, metric),) = task.metrics.items()
+    metric = _score_and_loss(metric, task.loss, -1.0 if score == "mae" else 1.0)
+    worth = jn.analysis.ablate(predict, variables, x, y, metric=metric, value=options.value)
     found = {name: np.asarray(array) for name, array in worth.items()}
-    return Findings(net, variables, task, part, statistics, found, score)
+    return Findings(net, variables, task, part, x, y, statistics, found, score)
 
 
 @functools.lru_cache
@@ -126,8 +131,8 @@ def _score_and_loss(score: Callable, loss: Callable, sign: float) -> Callable:
     """Both as one metric, of which more is better; one function, so that it compiles once."""
 
     def metric(outputs, y):
-        values = sign * score(outputs, y), -loss(outputs, y)
-        return jnp.stack([jnp.asarray(v, outputs.dtype) for v in values])
+        worth = -loss(outputs, y)
+        return jnp.stack([jnp.asarray(sign * score(outputs, y), worth.dtype), worth])
 
     return metric
 
@@ -162,7 +167,7 @@ def _without_effect(worth: np.ndarray) -> int:
 
 def _units(found: Findings) -> tuple[str, str]:
     """What the two numbers of a node's worth are."""
-    return ("accuracy_lost" if found.score == "accuracy" else "mae_gained"), "loss_gained"
+    return f"{found.score}_{'gained' if found.score == 'mae' else 'lost'}", "loss_gained"
 
 
 def _places(which: np.ndarray) -> list[str]:
@@ -180,12 +185,13 @@ def overview_lines(report: dict[str, Any], found: Findings) -> list[str]:
         counts += [layer["without_effect"]]
         lines.append("".join([f"{name:<{width}}", *(f"{count:>11}" for count in counts)]))
     first, second = _units(found)
+    room = max(14, len(first) + 2)
     for end in ("most_important", "least_important"):
         title = end.replace("_", " ")
-        head = f"{title:<{width + 8}}{first.replace('_', ' '):>14}{'loss gained':>14}"
+        head = f"{title:<{width + 8}}{first.replace('_', ' '):>{room}}{'loss gained':>14}"
         lines += ["", head]
         lines += [
-            f"{node['node']:<{width + 8}}{node[first]:>14.4f}{node[second]:>14.4f}"
+            f"{node['node']:<{width + 8}}{node[first]:>{room}.4f}{node[second]:>14.4f}"
             for node in report[end]
         ]
     return lines
@@ -221,7 +227,7 @@ def of_node(found: Findings, site: str, place: tuple[int, ...]) -> dict[str, Any
         "active": float(s.active[place]),
         **{kind: bool(getattr(s, kind)[place]) for kind in ("dead", "dormant", "saturated")},
         "top_samples": [
-            {"sample": sample, "value": value, "target": _target(found, sample)}
+            {"sample": sample, "value": value, "target": found.task.answer(found.part, sample)}
             for sample, value in zip(samples, s.top_values[place].tolist(), strict=True)
         ],
     }
@@ -230,11 +236,6 @@ def of_node(found: Findings, site: str, place: tuple[int, ...]) -> dict[str, Any
         report["class_means"] = dict(zip(found.task.class_names, means, strict=True))
         report["selectivity"] = float(s.selectivity[place])
     return report
-
-
-def _target(found: Findings, sample: int) -> Any:
-    y = found.part.y[sample]
-    return found.task.class_names[int(y)] if found.task.class_names else np.asarray(y).tolist()
 
 
 def node_lines(report: dict[str, Any], found: Findings) -> list[str]:
@@ -253,8 +254,14 @@ def node_lines(report: dict[str, Any], found: Findings) -> list[str]:
         lines += [f"mean by class  {means}", f"selectivity {report['selectivity']:.2f}"]
     lines += ["", f"{'sample':>8}{'value':>12}  {found.task.target or 'target'}"]
     return lines + [
-        f"{row['sample']:>8}{row['value']:>12.4f}  {row['target']}" for row in report["top_samples"]
+        f"{row['sample']:>8}{row['value']:>12.4f}  {_line(row['target'])}"
+        for row in report["top_samples"]
     ]
+
+
+def _line(target: Any) -> str:
+    """What is to be said of a sample; a text in one line."""
+    return "\\n".join(str(target).split("\n"))
 
 
 def as_json(found: Findings, value: str) -> dict[str, Any]:
@@ -262,7 +269,7 @@ def as_json(found: Findings, value: str) -> dict[str, Any]:
     kept = ("mean", "variance", "minimum", "maximum", "active", "dead", "dormant", "saturated")
     first, second = _units(found)
     return {
-        "samples": len(found.part.y),
+        "samples": len(found.y),
         "value": value,
         "sites": {
             name: {

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import jax.numpy as jnp
+import jax
 import numpy as np
 
 import jaxnodes as jn
@@ -26,8 +26,10 @@ def draw_all(found: "Findings", folder: Path) -> list[str]:
     Returns:
       The names of the files.
     """
-    x = found.task.inputs(found.part.x[:_SAMPLES])
-    _, nodes = jn.record(found.net.predict)(found.variables, jnp.asarray(x))
+    predict = found.task.learner(found.net).predict
+    x = jax.tree.map(lambda array: array[:_SAMPLES], found.x)
+    _, nodes = jn.record(predict)(found.variables, x)
+    sites = jn.node_sites(predict, found.variables, x)
     classes = {}
     if found.task.class_names:
         classes = {
@@ -38,7 +40,7 @@ def draw_all(found: "Findings", folder: Path) -> list[str]:
     drops = {name: found.worth[name][..., 1] for name in hidden}
     unit = f"gained without the node: {found.task.labels['loss']}"
     figures: dict[str, Callable[[], Any]] = {
-        "activations.png": lambda: plots.activations(nodes, **classes),
+        "activations.png": lambda: plots.activations(nodes, sites=sites, **classes),
         "importance.png": lambda: plots.importance(drops, unit=unit),
         "statistics.png": lambda: plots.statistics(found.statistics),
     }
@@ -67,7 +69,7 @@ def draw_node(found: "Findings", site: str, place: tuple[int, ...], folder: Path
 
 def _image_shape(found: "Findings") -> tuple[int, int, int] | None:
     """(H, W, C) of the samples, if they are images."""
-    if not is_pixels(found.part):
+    if isinstance(found.part, str) or not is_pixels(found.part):
         return None
     try:
         return image_shape(found.part.x.shape[1:])

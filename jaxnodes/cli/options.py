@@ -7,14 +7,21 @@ from tyro.conf import Positional, arg
 
 Auto = Literal["auto", "on", "off"]
 
+#: The models that learn from texts.
+TEXT_MODELS = ("gpt", "bert")
+
 
 @dataclasses.dataclass(frozen=True)
 class DataOptions:
     """Where data come from, and how they are cut and scaled."""
 
-    data: str = "digits"
+    data: Annotated[
+        str,
+        arg(metavar="DATA", help_behavior_hint="(default: digits, of gpt and bert python)"),
+    ] = ""
     """digits, iris, wine, breast_cancer, diabetes or digits28; or the path of a .csv or .npz file,
-    or of a folder of MNIST's IDX or CIFAR's binary files."""
+    or of a folder of MNIST's IDX or CIFAR's binary files. For gpt and bert: python, the source of
+    Python's standard library, or the path of a text in UTF-8."""
     target: Annotated[
         str | None, arg(metavar="COLUMN", help_behavior_hint="(default: the last one)")
     ] = None
@@ -35,35 +42,44 @@ class DataOptions:
     test_fraction: Annotated[
         float | None, arg(metavar="FLOAT", help_behavior_hint="(default: 0.2)")
     ] = None
-    """Held out for the test at the end, every class in its share; files that bring a test part
-    leave it out."""
+    """Held out for the test at the end, every class in its share, of a text the last stretch; files
+    that bring a test part leave it out."""
     validation_fraction: float = 0.1
     """Of the rest: held out to choose the epoch that is kept."""
     standardize: Auto = "auto"
     """Scale each feature to mean 0 and deviation 1 of the training part; auto does for tables."""
     seed: int = 0
-    """Of the split, the weights, the shuffling, the dropout and the augmentation."""
+    """Of the split, the weights, the shuffling, the dropout, the augmentation and the masks."""
 
 
 @dataclasses.dataclass(frozen=True)
 class ModelOptions(DataOptions):
     """The network."""
 
-    model: Literal["mlp", "cnn", "linear", "resnet", "efficientnet", "forecaster"] = "mlp"
+    model: Literal[
+        "mlp", "cnn", "linear", "resnet", "efficientnet", "forecaster", "gpt", "bert"
+    ] = "mlp"
     """A multilayer perceptron, a small convolutional network, a single layer, a residual network,
-    an EfficientNet, or a recurrent network over series (steps, features)."""
-    variant: Annotated[str, arg(metavar="NAME", help_behavior_hint="(default: 20, b0, lstm)")] = ""
-    """Depth of resnet (20, 32, 18, 50, ...), scaling of efficientnet (b0 to b7), or kind of
-    forecaster (lstm, gru, rnn)."""
+    an EfficientNet, a recurrent network over series (steps, features), or a transformer over the
+    characters of a text, which says what comes next (gpt) or what is hidden (bert)."""
+    variant: Annotated[
+        str, arg(metavar="NAME", help_behavior_hint="(default: 20, b0, lstm, small)")
+    ] = ""
+    """Depth of resnet (20, 32, 18, 50, ...), scaling of efficientnet (b0 to b7), kind of forecaster
+    (lstm, gru, rnn), or size of gpt and bert (tiny, small, medium, large)."""
     hidden: Annotated[
         tuple[int, ...],
         arg(metavar="INT ...", help_behavior_hint="(default: 256 128, of cnn 128, forecaster 64)"),
     ] = ()
     """Nodes of each hidden layer; those of cnn lie behind its convolutions, those of a forecaster
     are recurrent."""
-    activation: str = "relu"
+    activation: Annotated[
+        str, arg(metavar="NAME", help_behavior_hint="(default: relu, of efficientnet swish)")
+    ] = ""
     """Of the hidden layers: relu, tanh, sigmoid, gelu, ..."""
-    dropout: float = 0.1
+    dropout: Annotated[
+        float | None, arg(metavar="FLOAT", help_behavior_hint="(default: 0.1, of gpt and bert 0)")
+    ] = None
     """Rate after each hidden layer."""
 
 
@@ -72,7 +88,8 @@ class Train(ModelOptions):
     """Train a network, test it, and save the run.
 
     The run folder holds config.json and variables.safetensors, from which the network is
-    rebuilt; metrics.json; history.jsonl; and the figures curves.png and confusion.png.
+    rebuilt; metrics.json; history.jsonl; and the figures curves.png and, of classes,
+    confusion.png.
     """
 
     optimizer: Literal["sgd", "momentum", "nesterov", "rmsprop", "adam", "adamw"] = "adam"
@@ -82,7 +99,7 @@ class Train(ModelOptions):
         arg(
             aliases=["--rate", "--lr"],
             metavar="FLOAT",
-            help_behavior_hint="(default: 0.003, of linear 0.03)",
+            help_behavior_hint="(default: 0.003, of linear 0.03, of a large gpt 0.001)",
         ),
     ] = None
     """The learning rate that the first step takes."""
@@ -91,7 +108,11 @@ class Train(ModelOptions):
     batch_size: int = 32
     """Samples a step."""
     epochs: Annotated[
-        int | None, arg(metavar="INT", help_behavior_hint="(default: 100, of deep ones fewer)")
+        int | None,
+        arg(
+            metavar="INT",
+            help_behavior_hint="(default: 100, of deep ones fewer, of texts by their length)",
+        ),
     ] = None
     """How often all training samples are met."""
     early_stopping: Annotated[
@@ -159,6 +180,36 @@ class Predict:
 
 
 @dataclasses.dataclass(frozen=True)
+class Generate:
+    """Continue a text, a character at a time, with a gpt that was trained on one."""
+
+    run: Annotated[Positional[str], arg(metavar="RUN")]
+    """The run folder."""
+    prompt: Annotated[
+        str, arg(metavar="TEXT", help_behavior_hint="(default: the end of a line)")
+    ] = "\n"
+    """What the text begins with."""
+    length: int = 200
+    """How many characters to add."""
+    temperature: float = 0.8
+    """What the logits are divided by: below 1 for likelier texts, 0 for the likeliest character
+    each time."""
+    top_k: Annotated[int | None, arg(metavar="INT", help_behavior_hint="(default: all)")] = None
+    """Draw from so many likeliest characters alone."""
+    top_p: Annotated[float | None, arg(metavar="FLOAT", help_behavior_hint="(default: all)")] = None
+    """Draw from the fewest characters alone whose probabilities add up to this."""
+    seed: int = 0
+    """Of the draws."""
+    json: bool = False
+    """Print one JSON object, nothing else."""
+
+    def __call__(self) -> int:
+        from jaxnodes.cli.generation import run_generation
+
+        return run_generation(self)
+
+
+@dataclasses.dataclass(frozen=True)
 class Summary(ModelOptions):
     """Count the nodes and parameters of each layer, of a run or of a network by its options."""
 
@@ -175,7 +226,7 @@ class Summary(ModelOptions):
 
 @dataclasses.dataclass(frozen=True)
 class Inspect:
-    """Measure every node of a trained network on its test samples.
+    """Measure every node of a trained network on its test samples, of a text on some of them.
 
     What each is worth is exact: the accuracy (or error) of the whole network less that
     without the node. Writes nodes.json and figures into the run folder.

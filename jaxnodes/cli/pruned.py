@@ -13,14 +13,15 @@ import jaxnodes as jn
 from jaxnodes import plots
 from jaxnodes.analysis.agreement import Negative
 from jaxnodes.cli import folders
-from jaxnodes.cli.counting import count
+from jaxnodes.cli.counting import count, input_spec
 from jaxnodes.cli.environment import device_line, keep_compiled_programs
 from jaxnodes.cli.options import Prune
-from jaxnodes.cli.sources import own_parts
+from jaxnodes.cli.sources import own_parts, read_task
 from jaxnodes.cli.tasks import Task
+from jaxnodes.cli.texts import TextTask
 from jaxnodes.cli.training import measures_line
 from jaxnodes.data.datasets import Dataset
-from jaxnodes.errors import check_count, check_number
+from jaxnodes.errors import JaxNodesError, check_count, check_number
 from jaxnodes.training.saving import load_network, save_network
 
 
@@ -30,7 +31,14 @@ def run_pruning(options: Prune) -> int:
     check_number(options.keep, "the fraction of nodes to keep", "--keep", least=0, most=1)
     check_count(options.rounds, "rounds", "--rounds")
     net, variables, config = load_network(options.run)
-    task, parts = Task.from_config(config), own_parts(config)
+    task = read_task(config)
+    if isinstance(task, TextTask):
+        raise JaxNodesError(
+            f"expected a run of tables or images, got one of texts ({task.model}), whose nodes "
+            "can't be cut out; inspect says what they are worth",
+            "prune",
+        )
+    parts = own_parts(config)
     name = Path(options.run).resolve().name
     folder = folders.reserve(options.out, f"{name}-pruned", options.overwrite)
     try:
@@ -49,8 +57,8 @@ def run_pruning(options: Prune) -> int:
         folders.release(folder)
     before, _ = tested(net, variables, task, parts.test)
     after, outputs = tested(smaller, fewer, task, parts.test)
-    shape = parts.test.x.shape[1:]
-    counts = {"before": count(net, shape), "after": count(smaller, shape)}
+    spec = input_spec(config)
+    counts = {"before": count(net, spec), "after": count(smaller, spec)}
     metrics = {
         "test": after,
         "before": before,
@@ -101,7 +109,6 @@ def tested(net: Any, variables: Any, task: Task, part: Dataset) -> tuple[dict[st
 
 def save(folder: Path, net: Any, variables: Any, config: dict[str, Any], options: Prune) -> None:
     """Writes the smaller network, with all that its run knew of its task and data."""
-    spec = jax.ShapeDtypeStruct(tuple(config["input"]["shape"]), config["input"]["dtype"])
     own = {"jaxnodes", "network", "input", "sha256"}
     extra = {name: value for name, value in config.items() if name not in own}
     extra["pruned"] = {
@@ -112,4 +119,4 @@ def save(folder: Path, net: Any, variables: Any, config: dict[str, Any], options
         "value": options.value,
         "rounds": options.rounds,
     }
-    save_network(folder, net, variables, input_spec=spec, extra=extra)
+    save_network(folder, net, variables, input_spec=input_spec(config), extra=extra)

@@ -3,42 +3,87 @@
 import dataclasses
 import hashlib
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
-from jaxnodes.cli.options import DataOptions
-from jaxnodes.cli.tasks import Task, as_samples, renamed
+from jaxnodes.cli.networks import width_of
+from jaxnodes.cli.options import TEXT_MODELS, DataOptions, ModelOptions
+from jaxnodes.cli.tasks import Task, as_samples, renamed, task_of
+from jaxnodes.cli.text_sources import PYTHON, read_text, text_parts
+from jaxnodes.cli.texts import KINDS, UNKNOWN, TextTask
 from jaxnodes.data.array_files import array_names, load_idx
 from jaxnodes.data.csv_files import load_features
 from jaxnodes.data.datasets import BUNDLED, Dataset, Splits
 from jaxnodes.data.sources import load_data
+from jaxnodes.data.texts import Characters
 from jaxnodes.errors import JaxNodesError, check
 
 TABLES = (".csv", ".tsv", ".txt")
+Named = TypeVar("Named", bound=ModelOptions)
 
 
-def load_parts(options: DataOptions) -> Splits[Dataset]:
-    """The data in parts to train, tune and test on.
+def with_data(options: Named) -> Named:
+    """The options with what the model learns from by default, where they name no data."""
+    default = PYTHON if options.model in TEXT_MODELS else "digits"
+    return dataclasses.replace(options, data=options.data or default)
+
+
+def load(options: ModelOptions) -> tuple[Splits[Any], Task | TextTask]:
+    """The data in parts to train, tune and test on, and what there is to learn of them.
 
     Raises:
-      JaxNodesError: whatever `load_data` finds, or fractions that leave nothing to test on.
+      JaxNodesError: data or options that don't fit the model or each other.
     """
+    text = options.model in TEXT_MODELS
+    width = width_of(options) if text else 0
+    parts = _parts(options, text)
+    if not text:
+        return parts, task_of(parts, options.standardize)
+    # The characters of the training part alone: the others are to be unknown.
+    vocabulary = Characters(parts.train, unknown=UNKNOWN)
+    return parts, TextTask(options.model, vocabulary, width, options.seed)
+
+
+def read_task(config: dict[str, Any]) -> Task | TextTask:
+    """The task of a saved run."""
+    return (TextTask if _is_text(config) else Task).from_config(config)
+
+
+def _is_text(config: dict[str, Any]) -> bool:
+    return config.get("task") in KINDS.values()
+
+
+def _parts(options: DataOptions, text: bool) -> Splits[Any]:
     test, seed = options.test_fraction, options.seed
     check(0 <= seed < 2**32, f"expected a whole number from 0 to 2**32 - 1, got {seed}", "--seed")
     check(test is None or test > 0, f"expected a fraction above 0, got {test}", "--test-fraction")
-    own = _has_own_test(options.data)
-    rest = 1.0 if own else 1 - (0.2 if test is None else test)
-    return load_data(
-        options.data,
-        test=test,
-        validation=options.validation_fraction * rest,
-        seed=options.seed,
-        **_loader_options(options),
+    return text_parts(options) if text else _table_parts(options)
+
+
+def _table_parts(options: DataOptions) -> Splits[Dataset]:
+    check(
+        options.data != PYTHON,
+        f"expected tables or images, got {PYTHON}, which is a text; --model gpt or bert reads it",
+        "--data",
     )
+    own = _has_own_test(options.data)
+    rest = 1.0 if own else 1 - (0.2 if options.test_fraction is None else options.test_fraction)
+    try:
+        return load_data(
+            options.data,
+            test=options.test_fraction,
+            validation=options.validation_fraction * rest,
+            seed=options.seed,
+            **_loader_options(options),
+        )
+    except JaxNodesError as error:
+        if Path(options.data).suffix != ".txt" or not Path(options.data).is_file():
+            raise
+        raise JaxNodesError(f"{error}; if it is a text, --model gpt or bert reads it") from None
 
 
-def data_config(options: DataOptions, test: Dataset) -> dict[str, Any]:
+def data_config(options: DataOptions, test: Dataset | str) -> dict[str, Any]:
     """Where a run's data come from, and a fingerprint of what it is tested on."""
     fields = {field.name: getattr(options, field.name) for field in dataclasses.fields(DataOptions)}
     if not _is_named(options.data):
@@ -46,7 +91,7 @@ def data_config(options: DataOptions, test: Dataset) -> dict[str, Any]:
     return {**fields, "test_sha256": _fingerprint(test)}
 
 
-def own_parts(config: dict[str, Any]) -> Splits[Dataset]:
+def own_parts(config: dict[str, Any]) -> Splits[Any]:
     """A run's data, in the parts that it was trained, tuned and tested on.
 
     Raises:
@@ -54,7 +99,7 @@ def own_parts(config: dict[str, Any]) -> Splits[Dataset]:
     """
     fields = dict(config["data"])
     expected = fields.pop("test_sha256")
-    parts = load_parts(DataOptions(**fields))
+    parts = _parts(DataOptions(**fields), _is_text(config))
     check(
         _fingerprint(parts.test) == expected,
         f"expected {fields['data']} as it was when the network was trained, got other samples; "
@@ -64,18 +109,20 @@ def own_parts(config: dict[str, Any]) -> Splits[Dataset]:
     return parts
 
 
-def own_test(config: dict[str, Any]) -> Dataset:
+def own_test(config: dict[str, Any]) -> Any:
     """The samples that a run is tested on, and was never trained on."""
     return own_parts(config).test
 
 
-def other_data(source: str, task: Task, config: dict[str, Any]) -> Dataset:
+def other_data(source: str, task: Task | TextTask, config: dict[str, Any]) -> Any:
     """All of other data, or their test part where they bring one, with the task's labels."""
     own = config["data"]
     if source == own["data"] or (
         not _is_named(source) and str(Path(source).resolve()) == own["data"]
     ):
         return own_test(config)
+    if isinstance(task, TextTask):
+        return read_text(source)
     options: dict[str, Any] = {}
     if Path(source).suffix in TABLES and not _is_named(source):
         options = _loader_options(DataOptions(**{**_fields_of(own), "data": source}))
@@ -129,7 +176,7 @@ def load_samples(source: str, task: Task, config: dict[str, Any]) -> np.ndarray:
 
 
 def _is_named(source: str) -> bool:
-    return source in BUNDLED or source == "digits28"
+    return source in (*BUNDLED, "digits28", PYTHON)
 
 
 def _has_own_test(source: str) -> bool:
@@ -163,7 +210,9 @@ def _fields_of(own: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in own.items() if name != "test_sha256"}
 
 
-def _fingerprint(part: Dataset) -> str:
+def _fingerprint(part: Dataset | str) -> str:
+    if isinstance(part, str):
+        return hashlib.sha256(part.encode()).hexdigest()
     digest = hashlib.sha256()
     for array in (part.x, part.y):
         digest.update(f"{array.dtype} {array.shape}".encode())

@@ -13,10 +13,13 @@ import jax
 import numpy as np
 
 import jaxnodes as jn
+from jaxnodes.cli.augmentation import distorting
+from jaxnodes.cli.options import Train
 from jaxnodes.data.conversion import to_float32
 from jaxnodes.data.datasets import Dataset, Splits, holds_classes, numbered_classes
 from jaxnodes.data.scaling import Scaler, fit_scaler, scale, unscale
 from jaxnodes.errors import check
+from jaxnodes.models.convolutional import image_shape
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,6 +59,18 @@ class Task:
             "mae": f"mean absolute error ({self.target})",
         }
 
+    def learner(self, net: Any) -> Any:
+        """What is trained, and measured: the network itself."""
+        return net
+
+    def size(self, part: Dataset) -> int:
+        """How many samples there are."""
+        return len(part.y)
+
+    def spec(self, part: Dataset) -> Any:
+        """A batch of one sample, as the network takes it."""
+        return jax.ShapeDtypeStruct((1, *part.x.shape[1:]), np.float32)
+
     def inputs(self, x: np.ndarray) -> np.ndarray:
         """Samples as the network takes them."""
         return x if self.scaler is None else scale(self.scaler, x)
@@ -64,6 +79,32 @@ class Task:
         """A part of the data as the network learns it."""
         y = part.y if self.target_scaler is None else scale(self.target_scaler, part.y)
         return self.inputs(part.x), y
+
+    def sample(self, part: Dataset) -> tuple[np.ndarray, np.ndarray]:
+        """What takes long is measured on: all of the part."""
+        return self.pair(part)
+
+    def answer(self, part: Dataset, sample: int) -> Any:
+        """What is to be said of a sample: its class, or the quantities."""
+        y = part.y[sample]
+        return self.class_names[int(y)] if self.class_names else np.asarray(y).tolist()
+
+    def augmentation(self, part: Dataset, options: Train) -> Callable | None:
+        """How training images are distorted, if they are to be.
+
+        Raises:
+          JaxNodesError: no images, where it was asked for.
+        """
+        pixels, shape = is_pixels(part), part.x.shape[1:]
+        check(
+            options.augment != "on" or pixels,
+            f"expected images to distort, got samples of shape {shape}; leave it out",
+            "--augment",
+        )
+        wanted = options.augment == "on" or (
+            options.augment == "auto" and options.model != "linear"
+        )
+        return distorting(image_shape(shape)) if wanted and pixels else None
 
     def readable(self, outputs: Any) -> np.ndarray:
         """What the network makes as probabilities (N, C), or in the targets' own units (N, K)."""
@@ -89,6 +130,11 @@ class Task:
         measure = jax.jit(lambda pairs: {n: functions[n](*pair) for n, pair in pairs.items()})
         measures = measure({name: pair for name, (_, *pair) in values.items()})
         return {name: float(measures[name]) for name in values}
+
+    def baseline(self, parts: Splits[Dataset]) -> dict[str, dict[str, float]]:
+        """Nothing to compare with."""
+        del parts
+        return {}
 
     def to_config(self) -> dict[str, Any]:
         """The task as JSON values."""

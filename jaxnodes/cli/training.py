@@ -2,7 +2,6 @@
 
 import dataclasses
 import datetime
-import functools
 import json
 import math
 import sys
@@ -17,15 +16,16 @@ import jaxnodes as jn
 from jaxnodes import plots
 from jaxnodes.analysis import Summary
 from jaxnodes.cli import folders
-from jaxnodes.cli.augmentation import distorting
-from jaxnodes.cli.counting import count, counts_table, network_of
+from jaxnodes.cli.counting import count, counts_table
 from jaxnodes.cli.environment import device_line, keep_compiled_programs, versions
+from jaxnodes.cli.networks import network_of
 from jaxnodes.cli.options import DataOptions, Train
-from jaxnodes.cli.sources import data_config, load_parts
-from jaxnodes.cli.tasks import Task, is_pixels, task_of
-from jaxnodes.data.datasets import Dataset, Splits
+from jaxnodes.cli.recipes import epochs_of, optimizer_of, rate_of
+from jaxnodes.cli.sources import data_config, load, with_data
+from jaxnodes.cli.tasks import Task
+from jaxnodes.cli.texts import TextTask
+from jaxnodes.data.datasets import Splits
 from jaxnodes.errors import check, check_count, check_number
-from jaxnodes.models.convolutional import image_shape
 from jaxnodes.training.loop import EpochReport
 from jaxnodes.training.saving import save_network
 
@@ -37,19 +37,18 @@ class Run:
     """A training run: what it is of, and what it has learned so far."""
 
     options: Train
-    parts: Splits[Dataset]
-    task: Task
+    parts: Splits[Any]
+    task: Task | TextTask
     net: Any
     counted: Summary
+    sizes: dict[str, int]
+    epochs: int
+    augment: Callable | None
     rows: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     variables: Any = None
     kept: int = 0  # the epoch that the variables are from, counted from 0
     interrupted: bool = False
     seconds: float = 0.0
-
-    @property
-    def epochs(self) -> int:
-        return epochs_of(self.options)
 
     def hook(self, report: EpochReport) -> None:
         """Holds on to each epoch, so that Ctrl-C can keep it."""
@@ -71,6 +70,7 @@ def run_training(options: Train) -> int:
       The exit code.
     """
     keep_compiled_programs()
+    options = with_data(options)
     run = prepare(options)
     stem = Path(options.data).stem or "data"
     folder = folders.reserve(options.out, f"{stem}-{options.model}", options.overwrite)
@@ -91,35 +91,32 @@ def run_training(options: Train) -> int:
 
 def prepare(options: Train) -> Run:
     """Checks the options, loads the data and describes the network."""
-    check_count(epochs_of(options), "epochs", "--epochs")
+    if options.epochs is not None:
+        check_count(options.epochs, "epochs", "--epochs")
     check_count(options.batch_size, "the batch size", "--batch-size")
-    check_number(rate_of(options), "the rate", "--learning-rate", least=0)
+    if options.learning_rate is not None:
+        check_number(options.learning_rate, "the rate", "--learning-rate", least=0)
     if options.early_stopping is not None:
         check_count(options.early_stopping, "the patience", "--early-stopping")
-    parts = load_parts(options)
+    parts, task = load(options)
+    sizes = {name: task.size(part) for name, part in parts._asdict().items()}
     check(
-        len(parts.validation.y) or options.early_stopping is None,
+        sizes["validation"] or options.early_stopping is None,
         "expected validation samples to stop early by, got none; raise --validation-fraction",
         "--early-stopping",
     )
-    task = task_of(parts, options.standardize)
-    shape = parts.train.x.shape[1:]
-    net = network_of(options, shape, task.outputs)
-    check(
-        options.augment != "on" or is_pixels(parts.train),
-        f"expected images to distort, got samples of shape {shape}; leave it out",
-        "--augment",
-    )
-    return Run(options, parts, task, net, count(net, shape))
+    spec = task.spec(parts.train)
+    net = network_of(options, spec.shape[1:], task.outputs)
+    augment = task.augmentation(parts.train, options)
+    epochs = epochs_of(options, math.prod(spec.shape) * sizes["train"])
+    return Run(options, parts, task, net, count(net, spec), sizes, epochs, augment)
 
 
 def announce(run: Run) -> None:
     """Prints what is about to be trained."""
     if run.options.json:
         return
-    sizes = ", ".join(
-        f"{len(part.y)} {name}" for name, part in zip(run.parts._fields, run.parts, strict=True)
-    )
+    sizes = ", ".join(f"{n} {name}" for name, n in run.sizes.items())
     print(f"{device_line()}  seed {run.options.seed}  {run.options.data}: {sizes}", flush=True)
     if not run.options.quiet:
         print(f"\n{run.net!r}\n\n{counts_table(run.counted)}\n", flush=True)
@@ -127,25 +124,24 @@ def announce(run: Run) -> None:
 
 def learn(run: Run) -> None:
     """Trains; after Ctrl-C the run holds what the last whole epoch had learned."""
-    options, task = run.options, run.task
-    wanted = options.augment == "on" or (options.augment == "auto" and options.model != "linear")
-    augmented = wanted and is_pixels(run.parts.train)
+    options, task, sizes = run.options, run.task, run.sizes
     stopping = None
-    if len(run.parts.validation.y):
+    if sizes["validation"]:
         # Without a patience the epochs all run, and the best one is kept.
         stopping = jn.EarlyStopping("val_loss", options.early_stopping or run.epochs)
+    steps = run.epochs * math.ceil(sizes["train"] / options.batch_size)
     try:
         result = jn.fit(
-            run.net,
+            task.learner(run.net),
             task.pair(run.parts.train),
             key=jax.random.key(options.seed),
             loss=task.loss,
-            optimizer=optimizer_of(options, len(run.parts.train.y)),
+            optimizer=optimizer_of(options, steps),
             epochs=run.epochs,
             batch_size=options.batch_size,
             validation=task.pair(run.parts.validation) if stopping else None,
             metrics=task.metrics,
-            augment=distorting(image_shape(run.parts.train.x.shape[1:])) if augmented else None,
+            augment=run.augment,
             early_stopping=stopping,
             hook=run.hook,
         )
@@ -157,45 +153,13 @@ def learn(run: Run) -> None:
         run.variables, run.kept = result.variables, int(result.best_epoch)
 
 
-def epochs_of(options: Train) -> int:
-    """The epochs asked for, or as many as the kind of network needs."""
-    if options.epochs is None:
-        return {"cnn": 30, "resnet": 10, "efficientnet": 10}.get(options.model, 100)
-    return options.epochs
-
-
-def rate_of(options: Train) -> float:
-    """The learning rate asked for, or what the kind of network needs."""
-    if options.learning_rate is None:
-        return 0.03 if options.model == "linear" else 0.003
-    return options.learning_rate
-
-
-def optimizer_of(options: Train, samples: int) -> Any:
-    """The optimizer and its schedule."""
-    make: Callable = getattr(jn, options.optimizer)
-    if options.schedule == "constant":
-        return make(rate_of(options))
-    steps = epochs_of(options) * math.ceil(samples / options.batch_size)
-    return make(_cosine(rate_of(options), steps))
-
-
-@functools.lru_cache
-def _cosine(rate: float, steps: int) -> Callable:
-    """A schedule; the same one for the same arguments, so that what is compiled serves again."""
-    import optax
-
-    return optax.cosine_decay_schedule(rate, steps)
-
-
 def save(run: Run, folder: Path) -> None:
     """Writes the network, so that nothing that comes after can lose it."""
-    sample = run.parts.train.x.shape[1:]
     save_network(
         folder,
         run.net,
         run.variables,
-        input_spec=jax.ShapeDtypeStruct((1, *sample), np.float32),
+        input_spec=run.task.spec(run.parts.train),
         extra={
             **run.task.to_config(),
             "data": data_config(run.options, run.parts.test),
@@ -218,18 +182,22 @@ def training_config(run: Run) -> dict[str, Any]:
 
 def conclude(run: Run, folder: Path) -> dict[str, Any]:
     """Measures the network, on the test samples just once, and draws the figures."""
-    task, parts = run.task, run.parts._asdict()
+    task, parts, sizes = run.task, run.parts._asdict(), run.sizes
     # All of the samples at once: one shape, one program.
-    everything = task.inputs(np.concatenate([part.x for part in parts.values()]))
-    outputs = np.asarray(jn.predict(run.net, run.variables, everything))
-    ends = np.cumsum([len(part.y) for part in parts.values()])
-    made = dict(zip(parts, np.split(outputs, ends[:-1]), strict=True))
-    measures = {name: task.measure(made[name], part) for name, part in parts.items() if len(part.y)}
+    inputs = [task.pair(part)[0] for part in parts.values()]
+    everything = jax.tree.map(lambda *arrays: np.concatenate(arrays), *inputs)
+    learner = task.learner(run.net)
+    outputs = jax.device_get(jn.predict(learner, run.variables, everything))
+    made, end = {}, 0
+    for name, size in sizes.items():
+        start, end = end, end + size
+        made[name] = jax.tree.map(lambda array, s=slice(start, end): array[s], outputs)
+    measures = {name: task.measure(made[name], part) for name, part in parts.items() if sizes[name]}
     metrics = {
         "test": measures["test"],
         "validation": measures.get("validation"),
         "train": measures["train"],
-        "samples": {name: len(part.y) for name, part in parts.items()},
+        "samples": sizes,
         "epochs": len(run.rows),
         "kept_epoch": run.kept + 1,
         "interrupted": run.interrupted,
@@ -237,6 +205,8 @@ def conclude(run: Run, folder: Path) -> dict[str, Any]:
         "nodes": run.counted.total_nodes,
         "parameters": run.counted.total_parameters,
     }
+    if baseline := task.baseline(run.parts):
+        metrics["baseline"] = baseline
     folders.write_json(folder / folders.METRICS, metrics)
     folders.write_lines(folder / folders.HISTORY, run.rows)
     measured = [name for name in run.rows[0] if name not in ("epoch", "learning_rate", "seconds")]
@@ -259,6 +229,8 @@ def report(run: Run, folder: Path, metrics: dict[str, Any]) -> None:
     elif not run.options.quiet:
         print(f"\nkept epoch {run.kept + 1} of {len(run.rows)}, {run.seconds:.1f} s of training")
     print(f"test {measures_line(metrics['test'])} ({metrics['samples']['test']} samples)")
+    for name, measures in metrics.get("baseline", {}).items():
+        print(f"by counting ({name.replace('_', ' ')}) {measures_line(measures)}")
     print(f"saved in {folder}")
 
 

@@ -41,6 +41,7 @@ assert not heavy, heavy
         "train",
         "evaluate",
         "predict",
+        "generate",
         "inspect",
         "prune",
         "summary",
@@ -52,7 +53,8 @@ assert not heavy, heavy
 
 def test_no_command_and_a_wrong_one(refused):
     assert (
-        "Expected one of {train, evaluate, predict, inspect, prune, summary, doctor}" in refused()
+        "Expected one of {train, evaluate, predict, generate, inspect, prune, summary, doctor}"
+        in refused()
     )
     assert "frob" in refused("frob")
 

@@ -149,6 +149,8 @@ def test_a_table_that_changed_is_not_the_one_it_was_tested_on(tmp_path, done, re
         (["predict", "RUN", "short.csv"], "expected a column 'sepal width (cm)'"),
         (["predict", "RUN", "other.npz"], "expected an array x of samples, got z"),
         (["predict", "RUN", "notes.md"], "expected samples: one of digits"),
+        (["generate", "RUN"], "expected a run of gpt, which says what comes next"),
+        (["evaluate", "RUN", "--data", "python"], "got 'python'"),
         (["predict", "RUN", "iris", "--out", "x.txt"], "--out: expected a .csv or .npz file"),
         (["predict", "RUN", "iris", "--out", "no/x.csv"], "expected a file that can be written"),
     ],

@@ -17,7 +17,7 @@ import jaxnodes as jn
 from jaxnodes import data, plots
 from jaxnodes.cli import main
 from jaxnodes.cli.options import Train
-from jaxnodes.cli.training import optimizer_of
+from jaxnodes.cli.recipes import optimizer_of
 from jaxnodes.training.saving import load_network
 from tests.cli.conftest import DIABETES, read_json, read_lines
 
