@@ -18,6 +18,7 @@ import numpy as np
 from jaxnodes.layers.regularization import dropout
 
 _ROWS = 512  # queries in a block
+_SCORES = 2**19  # of a head: from these on, in blocks
 _SEGMENTS = 8  # parts of causal attention, each with the keys up to its end
 
 
@@ -30,7 +31,7 @@ class Settings(NamedTuple):
 
 def is_long(steps: int, length: int) -> bool:
     """Whether blocks are worth their loops: where the scores of a head fill the cache."""
-    return steps > _ROWS and steps * length >= 2**19
+    return steps > _ROWS and steps * length >= _SCORES
 
 
 def blockwise_attention(
