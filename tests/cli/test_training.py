@@ -279,7 +279,12 @@ def test_a_loss_that_turns_nan_leaves_nothing(tmp_path, capsys):
 
 def test_ctrl_c_keeps_what_was_learned(tmp_path):
     """A real process, a real SIGINT, in the midst of epochs without end."""
-    command = [sys.executable, "-m", "jaxnodes", "train", "--hidden", "8", "--out", "run"]
+    # What starts the tests in the background may have SIGINT ignored, which children inherit.
+    program = (
+        "import runpy, signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+        "runpy.run_module('jaxnodes', run_name='__main__')"
+    )
+    command = [sys.executable, "-c", program, "train", "--hidden", "8", "--out", "run"]
     process = subprocess.Popen(
         [*command, "--epochs", "1000000"],
         stdout=subprocess.PIPE,
