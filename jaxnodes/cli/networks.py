@@ -29,8 +29,7 @@ class Size(NamedTuple):
 
     Attributes:
       layers, heads, features: as in `jn.models.gpt`.
-      context: characters that gpt sees at once; bert, which learns from one in seven of
-        them, sees half as many and so makes twice the steps.
+      context: characters that gpt sees at once.
       rate: the learning rate that suits it.
     """
 
@@ -44,8 +43,8 @@ class Size(NamedTuple):
 SIZES = {
     "tiny": Size(1, 2, 16, 16, 0.01),
     "small": Size(2, 4, 64, 64, 0.003),
-    "medium": Size(4, 4, 128, 128, 0.002),
-    "large": Size(6, 6, 384, 256, 0.001),
+    "medium": Size(4, 4, 128, 128, 0.001),
+    "large": Size(6, 6, 384, 256, 0.0005),
 }
 
 
@@ -61,8 +60,13 @@ def size_of(options: ModelOptions) -> Size:
 
 
 def width_of(options: ModelOptions) -> int:
-    """How many characters a gpt or a bert sees at once."""
-    return size_of(options).context // (2 if options.model == "bert" else 1)
+    """How many characters a gpt or a bert sees at once.
+
+    A bert has to learn where its places are, and does so from one character in seven: it
+    sees fewer, and so makes more steps of the same text.
+    """
+    context = size_of(options).context
+    return min(context // 2, 32) if options.model == "bert" else context
 
 
 def network_of(options: ModelOptions, input_shape: Sequence[int], outputs: int) -> Any:

@@ -99,7 +99,7 @@ class Train(ModelOptions):
         arg(
             aliases=["--rate", "--lr"],
             metavar="FLOAT",
-            help_behavior_hint="(default: 0.003, of linear 0.03, of a large gpt 0.001)",
+            help_behavior_hint="(default: 0.003, of linear 0.03, of a larger gpt less)",
         ),
     ] = None
     """The learning rate that the first step takes."""
@@ -108,13 +108,9 @@ class Train(ModelOptions):
     batch_size: int = 32
     """Samples a step."""
     epochs: Annotated[
-        int | None,
-        arg(
-            metavar="INT",
-            help_behavior_hint="(default: 100, of deep ones fewer, of texts by their length)",
-        ),
+        int | None, arg(metavar="INT", help_behavior_hint="(default: 100, of deep ones fewer)")
     ] = None
-    """How often all training samples are met."""
+    """How often all training samples are met; by default the longer a text, the fewer."""
     early_stopping: Annotated[
         int | None, arg(metavar="INT", help_behavior_hint="(default: run all epochs)")
     ] = None

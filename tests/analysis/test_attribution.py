@@ -8,14 +8,15 @@ import pytest
 import jaxnodes as jn
 from jaxnodes import JaxNodesError
 from jaxnodes.analysis import METHODS, attribute
+from tests.drawn import drawn_variables
 
 N = 11
 
 
 def problem(net, shape, target=None, dtype=np.float64):
     x = np.random.default_rng(1).normal(size=(N, *shape)).astype(dtype)
-    variables = net.init(jax.random.key(0), x)
-    out = net.predict(variables, x)
+    variables = drawn_variables(net, x)
+    out = jax.eval_shape(net.predict, variables, x)
     y = np.random.default_rng(2).normal(size=out.shape).astype(dtype)
     return net.predict, variables, x, y
 

@@ -11,6 +11,7 @@ import pytest
 import jaxnodes as jn
 from jaxnodes import JaxNodesError
 from jaxnodes.analysis import ablate_pairs, removal_curve, shapley
+from tests.drawn import drawn_variables
 
 N = 13
 
@@ -21,8 +22,9 @@ def negative_mse(outputs, y):
 
 def problem(net, shape):
     x = np.random.default_rng(1).normal(size=(N, *shape)).astype(np.float32)
-    variables = net.init(jax.random.key(0), x)
-    y = np.random.default_rng(2).normal(size=net.predict(variables, x).shape).astype(np.float32)
+    variables = drawn_variables(net, x)
+    out = jax.eval_shape(net.predict, variables, x)
+    y = np.random.default_rng(2).normal(size=out.shape).astype(np.float32)
     return net.predict, variables, x, y
 
 

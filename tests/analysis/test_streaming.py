@@ -9,6 +9,7 @@ import jaxnodes as jn
 from jaxnodes import JaxNodesError
 from jaxnodes.analysis import statistics
 from jaxnodes.analysis.samples import compiled
+from tests.drawn import drawn_variables
 
 N, CLASSES = 41, 3
 
@@ -35,7 +36,7 @@ def problem(case):
     net, shape = networks[case]
     x = np.random.default_rng(1).normal(size=(N, *shape)).astype(np.float32)
     y = np.random.default_rng(2).integers(0, CLASSES, N)
-    return net.predict, net.init(jax.random.key(0), x), x, y
+    return net.predict, drawn_variables(net, x), x, y
 
 
 @pytest.mark.parametrize("case", networks)

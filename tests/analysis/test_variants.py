@@ -8,13 +8,14 @@ import pytest
 import jaxnodes as jn
 from jaxnodes.analysis.samples import prepare
 from jaxnodes.analysis.variants import measure, plan
+from tests.drawn import drawn_variables
 
 
 def problem(n=3000):
     net = jn.fully_connected([20, 96, 64, 8], "tanh")
-    x = jax.random.normal(jax.random.key(0), (n, 20))
-    y = jax.random.randint(jax.random.key(1), (n,), 0, 8)
-    return net, net.init(jax.random.key(2), x), x, y
+    rng = np.random.default_rng(0)
+    x = jnp.asarray(rng.normal(size=(n, 20)).astype(np.float32))
+    return net, drawn_variables(net, x), x, jnp.asarray(rng.integers(0, 8, n), jnp.int32)
 
 
 @pytest.mark.parametrize("memory", [2**20, 2**22, 2**26])
@@ -60,8 +61,7 @@ def test_little_memory_gives_the_same_numbers():
 
 def test_weights_that_the_function_prepares_are_not_kept_for_each_tile():
     """A transposed weight depends on no data: it is computed once, not stored by the tile."""
-    w = jax.random.normal(jax.random.key(0), (40, 30))
-    x = jax.random.normal(jax.random.key(1), (600, 30))
+    w, x = (np.random.default_rng(0).normal(size=(n, 30)).astype(np.float32) for n in (40, 600))
 
     def f(w, x):
         return jn.node(jnp.tanh(x @ (2.0 * w).T), "h") @ w
@@ -113,8 +113,8 @@ def test_a_repeated_name_inside_a_loop_is_one_site_at_a_time():
         h, _ = jax.lax.scan(step, jnp.zeros((x.shape[0], 4)), jnp.moveaxis(x, 1, 0))
         return h
 
-    w = jax.random.normal(jax.random.key(0), (3, 4))
-    x = jax.random.normal(jax.random.key(1), (5, 6, 3))
+    rng = np.random.default_rng(0)
+    w, x = (rng.normal(size=shape).astype(np.float32) for shape in ((3, 4), (5, 6, 3)))
     y = jnp.ones((5, 4))
     drops = jn.analysis.ablate(f, w, x, y, metric=jn.mse)
     assert list(drops) == ["h", "h#2"]

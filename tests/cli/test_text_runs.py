@@ -283,7 +283,7 @@ def test_defaults_go_by_the_length_of_the_text():
     gpt = Train(model="gpt", variant="large")
     assert [epochs_of(gpt, n) for n in (100, 720_000, 10**8)] == [100, 6, 1]
     assert epochs_of(Train(model="gpt", epochs=3), 100) == 3
-    assert (rate_of(gpt), rate_of(Train(model="bert")), rate_of(Train())) == (0.001, 0.003, 0.003)
+    assert (rate_of(gpt), rate_of(Train(model="bert")), rate_of(Train())) == (0.0005, 0.003, 0.003)
 
 
 @pytest.mark.parametrize(
