@@ -6,8 +6,9 @@ what is carried on; it names no nodes: `jaxnodes.layers.sequences` does.
 """
 
 import functools
+import operator
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -83,7 +84,7 @@ def simple_rnn_cell(
     """
     params, x = prepare(params, x, "simple_rnn")
     (h,) = prepare_carry((carry,), params, x.shape[:-1], "simple_rnn")
-    return simple_rnn_step(activation)(joined(params), (h,), x)[0]
+    return simple_rnn_steps(activation)(params, (h,), x)[0]
 
 
 def lstm_init(
@@ -148,7 +149,8 @@ def lstm_cell(params: Params, carry: Sequence[jax.Array], x: Any) -> tuple[jax.A
     """
     params, x = prepare(params, x, "lstm")
     h, c = prepare_carry(carry, params, x.shape[:-1], "lstm")
-    return lstm_step(joined(params), (h, c), x)
+    h, c = LSTM_STEPS(params, (h, c), x)
+    return h, c
 
 
 def gru_init(
@@ -207,40 +209,126 @@ def gru_cell(params: Params, carry: jax.Array, x: Any) -> jax.Array:
     """
     params, x = prepare(params, x, "gru")
     (h,) = prepare_carry((carry,), params, x.shape[:-1], "gru")
-    return gru_step((params["w_i"], params["w_h"], params["b"]), (h,), x)[0]
+    return GRU_STEPS(params, (h,), x)[0]
+
+
+class Cell(NamedTuple):
+    """One step of a recurrent layer, in the parts its gradients are made of.
+
+    A step is `act(pre(params)(x, h), carry)`. The pre-activations z are linear in x and h.
+
+    Attributes:
+      pre: `params -> (x, h) -> z`, a tuple of blocks (..., H), in the form that is fastest
+        in a loop on CPU.
+      combine: z in one array, without the bias, from the products `x w_i` and `h w_h`.
+      act: `(z, carry) -> carry`.
+      slopes: `(z, carry) -> (carry, factors)`, with what `tangent` needs to know of the step.
+      tangent: `(factors, dz, dcarry) -> dcarry`, the derivative of `act`: linear in the
+        last two. dz is one array.
+    """
+
+    pre: Callable
+    combine: Callable
+    act: Callable
+    slopes: Callable
+    tangent: Callable
+
+    def __call__(self, params: Params, carry: Carry, x: jax.Array) -> Carry:
+        return self.act(self.pre(params)(x, carry[0]), carry)
+
+
+def _together(gates: int) -> Callable:
+    """`pre` as one product with [x, h]."""
+
+    def pre(params):
+        w, b = jnp.concatenate([params["w_i"], params["w_h"]]), params["b"]
+        return lambda x, h: jnp.split(jnp.concatenate([x, h], axis=-1) @ w + b, gates, axis=-1)
+
+    return pre
 
 
 @functools.lru_cache(maxsize=64)
-def simple_rnn_step(activation: Callable) -> Callable[[Any, Carry, jax.Array], Carry]:
-    """The step with this activation: always the same function, so that it compiles once."""
+def simple_rnn_steps(activation: Callable) -> Cell:
+    """The cell with this activation: always the same one, so that it compiles once."""
 
-    def step(weights, carry, x):
-        (w, b), (h,) = weights, carry
-        return (activation(jnp.concatenate([x, h], axis=-1) @ w + b),)
+    def act(z, carry):
+        return (activation(z[0]),)
 
-    return step
+    def slopes(z, carry):
+        return act(z, carry), z[0]
+
+    def tangent(z, dz, dcarry):
+        return (jax.jvp(activation, (z,), (dz,))[1],)
+
+    return Cell(_together(1), operator.add, act, slopes, tangent)
 
 
-def lstm_step(weights, carry: Carry, x: jax.Array) -> tuple[jax.Array, jax.Array]:
-    (w, b), (h, c) = weights, carry
-    i, f, g, o = jnp.split(jnp.concatenate([x, h], axis=-1) @ w + b, 4, axis=-1)
+def _lstm_act(z, carry):
+    (_, c), (i, f, g, o) = carry, z
     c = sigmoid(f) * c + sigmoid(i) * tanh(g)
     return sigmoid(o) * tanh(c), c
 
 
-def gru_step(weights, carry: Carry, x: jax.Array) -> Carry:
-    (w_i, w_h, b), (h,) = weights, carry
-    features = h.shape[-1]
-    r, z, n = jnp.split(x @ w_i + b[: 3 * features], 3, axis=-1)
-    r_h, z_h, n_h = jnp.split(h @ w_h, 3, axis=-1)
-    r, z = sigmoid(r + r_h), sigmoid(z + z_h)
-    n = tanh(n + r * (n_h + b[3 * features :]))
+def _lstm_slopes(z, carry):
+    (_, before), (i, f, g, o) = carry, z
+    i, f, g, o = sigmoid(i), sigmoid(f), tanh(g), sigmoid(o)
+    c = f * before + i * g
+    t = tanh(c)
+    of_z = [g * i * (1 - i), before * f * (1 - f), i * (1 - g * g), t * o * (1 - o)]
+    return (o * t, c), (jnp.concatenate(of_z, axis=-1), f, o * (1 - t * t))
+
+
+def _lstm_tangent(factors, dz, dcarry):
+    of_z, c_by_c, h_by_c = factors
+    i, f, g, o = jnp.split(of_z * dz, 4, axis=-1)
+    c = c_by_c * dcarry[1] + i + f + g
+    return o + h_by_c * c, c
+
+
+LSTM_STEPS = Cell(_together(4), operator.add, _lstm_act, _lstm_slopes, _lstm_tangent)
+
+
+# Of a GRU z has four blocks, as its bias: r, z, and the two parts of n, which r keeps apart.
+
+
+def _gru_combine(from_x, from_h):
+    r, z, n = jnp.split(from_x, 3, axis=-1)
+    r_h, z_h, n_h = jnp.split(from_h, 3, axis=-1)
+    return jnp.concatenate([r + r_h, z + z_h, n, n_h], axis=-1)
+
+
+def _gru_pre(params: Params) -> Callable:
+    w_i, w_h, b = params["w_i"], params["w_h"], params["b"]
+
+    def pre(x, h):
+        r, z, n = jnp.split(x @ w_i + b[: w_i.shape[1]], 3, axis=-1)
+        r_h, z_h, n_h = jnp.split(h @ w_h, 3, axis=-1)
+        return r + r_h, z + z_h, n, n_h + b[w_i.shape[1] :]
+
+    return pre
+
+
+def _gru_act(pre, carry):
+    (h,), (r, z, n, n_h) = carry, pre
+    z, n = sigmoid(z), tanh(n + sigmoid(r) * n_h)
     return ((1 - z) * n + z * h,)
 
 
-def joined(params: Params) -> tuple[jax.Array, jax.Array]:
-    """`(W, b)` for one product with [x, h]: the form that is fastest in a loop on CPU."""
-    return jnp.concatenate([params["w_i"], params["w_h"]]), params["b"]
+def _gru_slopes(pre, carry):
+    (h,), (r, z, n, n_h) = carry, pre
+    r, z = sigmoid(r), sigmoid(z)
+    n = tanh(n + r * n_h)
+    by_n = (1 - z) * (1 - n * n)
+    of_pre = [by_n * n_h * r * (1 - r), (h - n) * z * (1 - z), by_n, by_n * r]
+    return ((1 - z) * n + z * h,), (jnp.concatenate(of_pre, axis=-1), z)
+
+
+def _gru_tangent(factors, dz, dcarry):
+    of_pre, h_by_h = factors
+    return (sum(jnp.split(of_pre * dz, 4, axis=-1)) + h_by_h * dcarry[0],)
+
+
+GRU_STEPS = Cell(_gru_pre, _gru_combine, _gru_act, _gru_slopes, _gru_tangent)
 
 
 def prepare(params: Params, x: Any, where: str) -> tuple[Params, jax.Array]:

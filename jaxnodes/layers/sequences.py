@@ -4,7 +4,6 @@ Every step's hidden state is a node inside the loop, and what the node holds is
 what goes on into the next step: a gate on it acts as it would on the unit itself.
 """
 
-import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -17,15 +16,13 @@ from jaxnodes.errors import check, describe, is_concrete
 from jaxnodes.layers.arrays import Params
 from jaxnodes.layers.cells import (
     CELLS,
-    Carry,
-    gru_step,
-    joined,
-    lstm_step,
+    GRU_STEPS,
+    LSTM_STEPS,
     prepare,
     prepare_carry,
-    simple_rnn_step,
+    simple_rnn_steps,
 )
-from jaxnodes.primitive import node
+from jaxnodes.layers.over_time import over_time
 
 
 def simple_rnn(
@@ -65,7 +62,7 @@ def simple_rnn(
     ((2, 7, 5), True)
     """
     params, *inputs = _prepared(params, initial, x, mask, "simple_rnn")
-    outputs, (h,) = _over_time(simple_rnn_step(activation), joined(params), *inputs, reverse)
+    outputs, (h,) = over_time(simple_rnn_steps(activation), params, *inputs, reverse)
     return outputs, h
 
 
@@ -101,7 +98,7 @@ def lstm(
     (True, 0.0)
     """
     params, *inputs = _prepared(params, initial, x, mask, "lstm")
-    outputs, (h, c) = _over_time(lstm_step, joined(params), *inputs, reverse)
+    outputs, (h, c) = over_time(LSTM_STEPS, params, *inputs, reverse)
     return outputs, (h, c)
 
 
@@ -135,8 +132,7 @@ def gru(
     True
     """
     params, *inputs = _prepared(params, initial, x, mask, "gru")
-    weights = params["w_i"], params["w_h"], params["b"]
-    outputs, (h,) = _over_time(gru_step, weights, *inputs, reverse)
+    outputs, (h,) = over_time(GRU_STEPS, params, *inputs, reverse)
     return outputs, h
 
 
@@ -221,38 +217,3 @@ def check_sequences(x: Any, where: str) -> None:
     check(
         jnp.ndim(x) >= 2, f"expected sequences (batch, steps, features), got {describe(x)}", where
     )
-
-
-# Compiled, so that outside of jit a second call compiles nothing; inlined, so that inside
-# of it there is one program.
-@functools.partial(jax.jit, static_argnames=("step", "reverse"), inline=True)
-def _over_time(
-    step: Callable[[Any, Carry, jax.Array], Carry],
-    weights: Any,
-    carry: Carry,
-    x: jax.Array,
-    mask: jax.Array | None,
-    reverse: bool,
-) -> tuple[jax.Array, Carry]:
-    """Scans `step` over the time axis: the hidden states (..., T, H) and the last carry."""
-
-    def plain(carry, x):
-        h, *memory = step(weights, carry, x)
-        h = node(h)
-        return (h, *memory), h
-
-    def masked(carry, slices):
-        x, valid = slices
-        h, *memory = step(weights, carry, x)
-        h = node(jnp.where(valid, h, 0))  # so that padding is no part of a node's statistics
-        after = [jnp.where(valid, new, old) for new, old in zip((h, *memory), carry, strict=True)]
-        return tuple(after), jnp.where(valid, h, 0)
-
-    if mask is None:
-        body, slices = plain, jnp.moveaxis(x, -2, 0)
-    else:
-        mask = mask[..., None]
-        x = jnp.where(mask, x, 0)  # else a NaN in the padding would reach the gradient
-        body, slices = masked, (jnp.moveaxis(x, -2, 0), jnp.moveaxis(mask, -2, 0))
-    carry, outputs = jax.lax.scan(body, carry, slices, reverse=reverse)
-    return jnp.moveaxis(outputs, 0, -2), carry

@@ -535,7 +535,7 @@ def test_masked_layers_chain(key):
 def scan_bodies(jaxpr):
     """The bodies of all loops; newer versions of JAX keep an inlined jit as an equation."""
     for equation in jaxpr.eqns:
-        inner = equation.params.get("jaxpr")
+        inner = equation.params.get("jaxpr", equation.params.get("call_jaxpr"))
         if equation.primitive.name == "scan":
             yield inner
         elif inner is not None:

@@ -1,0 +1,205 @@
+"""The gradients that recurrent layers form after the loop, against JAX's own of single cells."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxnodes as jn
+from tests.layers.test_recurrent import CELLS, KINDS, RUNS, assert_close, problem, weighted
+
+MASKS = [False, True]
+
+
+def one_by_one(kind, params, x, initial, mask=None, reverse=False, cell=None):
+    """Cells called in a Python loop: nothing here is derived by a rule of ours."""
+    cell = cell or CELLS[kind]
+    carry, outputs = initial, [None] * x.shape[1]
+    for t in reversed(range(x.shape[1])) if reverse else range(x.shape[1]):
+        new = cell(params, carry, x[:, t])
+        if mask is not None:
+            valid = mask[:, t, None]
+            new = jax.tree.map(functools.partial(jnp.where, valid), new, carry)
+        h = new[0] if kind == "lstm" else new
+        outputs[t] = h if mask is None else jnp.where(valid, h, 0)
+        carry = new
+    return jnp.stack(outputs, axis=1), carry
+
+
+def both(kind, seed, masked=False, reverse=False):
+    """Ours and the loop as functions of parameters, inputs and carry; arguments for them."""
+    *arguments, mask = problem(kind, seed, jnp.float64)
+    mask = mask if masked else None
+
+    def ours(params, x, initial):
+        return RUNS[kind](params, x, initial=initial, mask=mask, reverse=reverse)
+
+    def theirs(params, x, initial):
+        return one_by_one(kind, params, x, initial, mask, reverse)
+
+    return ours, theirs, tuple(arguments)
+
+
+def like(tree, seed):
+    """Random numbers in the shapes of `tree`."""
+    rng = np.random.default_rng(seed)
+    return jax.tree.map(lambda a: jnp.asarray(rng.normal(size=a.shape), a.dtype), tree)
+
+
+def equal(make, ours, theirs, *arguments):
+    ours, theirs = (jax.jit(make(f))(*arguments) for f in (ours, theirs))
+    assert_close(ours, theirs, np.dtype("float64"))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("masked", MASKS)
+@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize("seed", [11, 12])
+def test_values_tangents_and_gradients(kind, masked, reverse, seed, x64):
+    ours, theirs, arguments = both(kind, seed, masked, reverse)
+
+    def make(f):
+        def run(arguments, directions):
+            outputs, tangents = jax.jvp(f, arguments, directions)
+            return outputs, tangents, jax.vjp(f, *arguments)[1](like(outputs, 3))
+
+        return run
+
+    equal(make, ours, theirs, arguments, like(arguments, 2))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("which", ["params", "x", "initial", "w_h", "b"])
+def test_gradients_in_one_argument(kind, which, x64):
+    """The others' tangents are known zeros, of which nothing is computed."""
+    ours, theirs, (params, x, initial) = both(kind, 13, masked=True)
+    given = {"params": params, "x": x, "initial": initial} | params
+
+    def make(f):
+        def loss(value):
+            new = {"params": params, "x": x, "initial": initial}
+            if which in new:
+                new[which] = value
+            else:
+                new["params"] = params | {which: value}
+            return weighted(f(**new))
+
+        return jax.grad(loss)
+
+    equal(make, ours, theirs, given[which])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("masked", MASKS)
+def test_second_derivatives(kind, masked, x64):
+    """Forward over reverse, and reverse over reverse."""
+    ours, theirs, arguments = both(kind, 14, masked)
+    directions = like(arguments, 4)
+
+    def make(f):
+        gradient = jax.grad(lambda *a: weighted(f(*a)), (0, 1, 2))
+
+        def dot(a, b):
+            return sum(map(jnp.vdot, jax.tree.leaves(a), jax.tree.leaves(b)))
+
+        def run(arguments):
+            forward = jax.jvp(gradient, arguments, directions)[1]
+            return forward, jax.grad(lambda a: dot(gradient(*a), directions))(arguments)
+
+        return run
+
+    equal(make, ours, theirs, arguments)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("in_axes", [(0, None, None), (None, 0, None), (0, 0, 0)])
+def test_gradients_of_many_networks(kind, in_axes, x64):
+    ours, theirs, arguments = both(kind, 15)
+    many = [
+        jax.tree.map(lambda a: jnp.stack([a, -a, a / 2]), a) if axis == 0 else a
+        for a, axis in zip(arguments, in_axes, strict=True)
+    ]
+
+    def make(f):
+        return jax.vmap(jax.grad(lambda *a: weighted(f(*a)), (0, 1, 2)), in_axes)
+
+    equal(make, ours, theirs, *many)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_gradients_under_remat_and_in_a_scan(kind, x64):
+    ours, theirs, (params, x, initial) = both(kind, 16)
+
+    def make(f):
+        def descend(params, _):
+            loss = jax.checkpoint(lambda p: weighted(f(p, x, initial)))
+            gradients = jax.grad(loss)(params)
+            return jax.tree.map(lambda p, g: p - 1e-2 * g, params, gradients), None
+
+        return lambda params: jax.lax.scan(descend, params, length=3)[0]
+
+    equal(make, ours, theirs, params)
+
+
+@pytest.mark.parametrize("activation", [jax.nn.softmax, jnp.sin, jax.nn.relu])
+def test_any_activation_of_a_simple_rnn(activation, x64):
+    """Softmax too, whose derivative isn't a number for each node."""
+    params, x, initial, _ = problem("simple_rnn", 17, jnp.float64)
+    cell = functools.partial(jn.simple_rnn_cell, activation=activation)
+
+    def ours(params, x):
+        return jn.simple_rnn(params, x, initial=initial, activation=activation)
+
+    def theirs(params, x):
+        return one_by_one("simple_rnn", params, x, initial, cell=cell)
+
+    equal(lambda f: jax.grad(lambda *a: weighted(f(*a)), (0, 1)), ours, theirs, params, x)
+
+
+def scans_of(jaxpr):
+    """All loops; newer versions of JAX keep an inlined jit as an equation."""
+    for equation in jaxpr.eqns:
+        if equation.primitive.name == "scan":
+            yield equation
+        elif "jaxpr" in equation.params:
+            yield from scans_of(equation.params["jaxpr"])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_backward_loop_adds_up_no_weights(kind):
+    """What is carried backward is as large as the hidden state, whatever the weights' size."""
+    params, x, _, _ = problem(kind, 18)
+    gradient = jax.grad(lambda params: weighted(RUNS[kind](params, x)))
+    scans = list(scans_of(jax.make_jaxpr(gradient)(params).jaxpr))
+    assert [scan.params["reverse"] for scan in scans] == [False, True]
+    shapes = {v.aval.shape for scan in scans for v in scan.outvars}
+    carried = {shape for shape in shapes if shape[:2] != (x.shape[1], x.shape[0])}
+    assert carried == {(x.shape[0], params["w_h"].shape[0])}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_other_platforms_multiply_without_reshaping(kind, x64, monkeypatch):
+    ours, theirs, arguments = both(kind, 19)
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    equal(lambda f: jax.grad(lambda *a: weighted(f(*a)), (0, 1, 2)), ours, theirs, *arguments)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_derived_node_is_recorded_and_not_patched(kind):
+    params, x, _, _ = problem(kind, 20)
+
+    def f(params):
+        with jax.named_scope("recurrent"):
+            return weighted(RUNS[kind](params, x)[0])
+
+    _, nodes = jn.record(jax.value_and_grad(f))(params)
+    np.testing.assert_allclose(
+        jnp.moveaxis(nodes["recurrent"], 0, 1), RUNS[kind](params, x)[0], rtol=1e-6
+    )
+    gate = jnp.zeros(params["w_h"].shape[0])
+    with pytest.raises(jn.JaxNodesError, match="recurrent.*differentiat"):
+        jn.intervene(jax.grad(f))({"recurrent": gate}, params)
+    gated = jax.grad(lambda params: jn.intervene(f)({"recurrent": gate}, params))
+    assert not any(np.any(g) for g in jax.tree.leaves(gated(params)))
