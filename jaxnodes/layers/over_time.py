@@ -83,8 +83,8 @@ def _derived(cell, reverse, primals, tangents):
     known = cell.combine(
         _product(x, dparams["w_i"]) + _product(dx, params["w_i"]), _product(before, dparams["w_h"])
     )
-    known = known + _filled(dparams["b"])
-    dcarry = tuple(map(_filled, dcarry))
+    known = known + _filled(dparams["b"], params["b"])
+    dcarry = tuple(map(_filled, dcarry, carry))
     dlast, doutputs = jax.lax.scan(tangent, dcarry, (known, factors, mask), reverse=reverse)
     return (outputs, last), (doutputs, dlast)
 
@@ -108,7 +108,7 @@ def _derived_node(h):
 def _product(a: Any, w: Any) -> jax.Array:
     """(T, ..., D) by (D, W), where either may be a known zero."""
     if _is_zero(a) or _is_zero(w):
-        return jnp.zeros((*a.shape[:-1], w.shape[-1]), a.dtype)
+        return jnp.zeros((*a.shape[:-1], w.shape[-1]), w.dtype)
     if jax.default_backend() != "cpu":
         return a @ w
     # In one product of matrices: XLA copies the factors of the transpose of any other.
@@ -116,8 +116,9 @@ def _product(a: Any, w: Any) -> jax.Array:
     return (rows @ w).reshape(*a.shape[:-1], w.shape[-1])
 
 
-def _filled(tangent: Any) -> jax.Array:
-    return jnp.zeros(tangent.shape, tangent.dtype) if _is_zero(tangent) else tangent
+def _filled(tangent: Any, like: jax.Array) -> jax.Array:
+    # Made of the primal value: inside shard_map it is to vary over the mesh as that does.
+    return jnp.zeros_like(like) if _is_zero(tangent) else tangent
 
 
 def _is_zero(tangent: Any) -> bool:

@@ -143,6 +143,24 @@ def test_gradients_under_remat_and_in_a_scan(kind, x64):
     equal(make, ours, theirs, params)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_gradients_in_shard_map(kind, x64):
+    ours, theirs, (params, x, initial) = both(kind, 21)
+    mesh = jax.make_mesh((1,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
+    everywhere, rows = jax.sharding.PartitionSpec(), jax.sharding.PartitionSpec("data")
+
+    def make(f):
+        def gradients(params, x, initial):
+            return jax.grad(lambda p, x: weighted(f(p, x, initial)), (0, 1))(params, x)
+
+        if f is theirs:
+            return gradients
+        specs = {"in_specs": (everywhere, rows, rows), "out_specs": (everywhere, rows)}
+        return jax.shard_map(gradients, mesh=mesh, **specs)
+
+    equal(make, ours, theirs, params, x, initial)
+
+
 @pytest.mark.parametrize("activation", [jax.nn.softmax, jnp.sin, jax.nn.relu])
 def test_any_activation_of_a_simple_rnn(activation, x64):
     """Softmax too, whose derivative isn't a number for each node."""
@@ -173,7 +191,9 @@ def test_the_backward_loop_adds_up_no_weights(kind):
     params, x, _, _ = problem(kind, 18)
     gradient = jax.grad(lambda params: weighted(RUNS[kind](params, x)))
     scans = list(scans_of(jax.make_jaxpr(gradient)(params).jaxpr))
-    assert [scan.params["reverse"] for scan in scans] == [False, True]
+    *forward, backward = [scan.params["reverse"] for scan in scans]
+    assert backward
+    assert not any(forward)
     shapes = {v.aval.shape for scan in scans for v in scan.outvars}
     carried = {shape for shape in shapes if shape[:2] != (x.shape[1], x.shape[0])}
     assert carried == {(x.shape[0], params["w_h"].shape[0])}
