@@ -220,7 +220,14 @@ def fans(shape: Sequence[int]) -> tuple[int, int]:
 
 def _normal(key: jax.Array, shape: Sequence[int], dtype: Any, std: float) -> jax.Array:
     dtype, drawn = _checked(key, shape, dtype)
-    return (std * jax.random.normal(key, shape, drawn)).astype(dtype)
+    return _scaled_normal(key, std, tuple(shape), drawn).astype(dtype)
+
+
+# One program for each shape. The barrier keeps the two products of the formula apart, so that
+# inside of a larger program, too, it gives the same numbers to the last bit.
+@functools.partial(jax.jit, static_argnames=("shape", "dtype"), inline=True)
+def _scaled_normal(key: jax.Array, std: float, shape: tuple[int, ...], dtype: Any) -> jax.Array:
+    return std * jax.lax.optimization_barrier(jax.random.normal(key, shape, dtype))
 
 
 def _uniform(key: jax.Array, shape: Sequence[int], dtype: Any, limit: float) -> jax.Array:

@@ -8,6 +8,7 @@ metric of a whole data set is not a mean of the metrics of its batches: give it
 everything. All but `roc_auc` can be traced and vmapped.
 """
 
+import functools
 from typing import Any
 
 import jax
@@ -72,10 +73,16 @@ def top_k_accuracy(logits: Any, labels: Any, *, k: int = 5, weights: Any = None)
     logits, y, w, factor = class_indices(logits, labels, weights, where, mend)
     classes = logits.shape[-1]
     check(1 <= k <= classes, f"expected k from 1 to the {classes} classes, got {k}", where)
+    return _share_among(logits, y, w, k) * factor
+
+
+@functools.partial(jax.jit, static_argnames="k", inline=True)
+def _share_among(logits: jax.Array, y: jax.Array, w: Any, k: int) -> jax.Array:
+    """In one program, for outside of jit each operation would be one of its own to compile."""
     own = jnp.take_along_axis(logits, y[..., None], axis=-1, mode="clip")
-    earlier = jnp.arange(classes, dtype=y.dtype) < y[..., None]
+    earlier = jnp.arange(logits.shape[-1], dtype=y.dtype) < y[..., None]
     rank = jnp.sum((logits > own) | ((logits == own) & earlier), axis=-1)
-    return weighted_mean((rank < k).astype(logits.dtype), w) * factor
+    return weighted_mean((rank < k).astype(logits.dtype), w)
 
 
 def binary_accuracy(

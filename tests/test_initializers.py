@@ -81,6 +81,16 @@ def test_named_ones_are_cases_of_variance_scaling(key, name, setting):
 
 
 @pytest.mark.parametrize("name", INITIALIZERS)
+def test_compiled_in_a_larger_program_it_is_the_same_to_the_last_bit(key, name):
+    def scaled(key):
+        w = INITIALIZERS[name](key, (33, 65))
+        return w, jnp.sqrt(3.0) * w
+
+    w, _ = jax.jit(scaled)(key)
+    np.testing.assert_array_equal(w, INITIALIZERS[name](key, (33, 65)))
+
+
+@pytest.mark.parametrize("name", INITIALIZERS)
 def test_the_same_key_gives_the_same_weights(key, name):
     init = INITIALIZERS[name]
     w = init(key, (6, 4))

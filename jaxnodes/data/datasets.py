@@ -1,6 +1,8 @@
 """What a data set is, and the real ones that come with scikit-learn, no download needed."""
 
+import importlib.util
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
@@ -74,8 +76,10 @@ def digits() -> Dataset:
     Dataset(x=float32 (1797, 64), y=int32 (1797,), target='digit',
       10 classes: 0, 1, 2, 3, 4, 5, 6, 7, 8, 9)
     """
-    dataset = _bundled("digits", "digit")
-    return dataset._replace(x=dataset.x / np.float32(16))
+    pixels, y = _digits()
+    x = to_float32(pixels, "digits") / np.float32(16)
+    names = tuple(f"pixel_{row}_{column}" for row in range(8) for column in range(8))
+    return Dataset(x, to_labels(y, 10, "digits"), names, numbered_classes(y), "digit")
 
 
 def iris() -> Dataset:
@@ -159,6 +163,20 @@ def holds_classes(dataset: Dataset) -> bool:
 def numbered_classes(labels: np.ndarray) -> tuple[str, ...]:
     """Names for classes that only have numbers: `("0", "1", ...)`."""
     return tuple(str(label) for label in range(int(labels.max()) + 1 if labels.size else 0))
+
+
+def _digits() -> tuple[np.ndarray, np.ndarray]:
+    """Pixels and labels from scikit-learn's file, without the second that its import takes."""
+    found = importlib.util.find_spec("sklearn")
+    for folder in (found and found.submodule_search_locations) or []:
+        file = Path(folder, "datasets", "data", "digits.csv.gz")
+        if file.is_file():
+            table = np.loadtxt(file, delimiter=",", dtype=np.float32)
+            return table[:, :-1], table[:, -1].astype(np.int32)
+    from sklearn import datasets  # another version may keep it elsewhere
+
+    bunch: Any = datasets.load_digits()
+    return bunch.data, bunch.target
 
 
 def _bundled(name: str, target: str, **options: Any) -> Dataset:

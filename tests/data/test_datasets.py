@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from sklearn import datasets as sklearn_datasets
@@ -33,14 +36,23 @@ def test_bundled(name):
     check_dataset(dataset, "test")
 
 
-def test_digits_are_scikit_learns_over_sixteen():
+@pytest.mark.parametrize("kept", ["in its file", "elsewhere"])
+def test_digits_are_scikit_learns_over_sixteen(kept, monkeypatch):
     bunch = sklearn_datasets.load_digits()
+    if kept == "elsewhere":
+        monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     dataset = digits()
+    assert dataset.feature_names == tuple(bunch["feature_names"])
     np.testing.assert_array_equal(dataset.x * 16, bunch["data"])
     np.testing.assert_array_equal(dataset.y, bunch["target"])
     assert dataset.x.min() == 0
     assert dataset.x.max() == 1
     assert dataset.class_names == tuple("0123456789")
+
+
+def test_digits_do_not_wait_for_scikit_learn():
+    code = "import sys, jaxnodes.data as d; d.digits(); assert 'sklearn' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_breast_cancer_classes():
