@@ -24,7 +24,7 @@ def main() -> None:
     options = parser.parse_args()
     if unknown := [name for name in options.workloads if not parts_of(name)]:
         parser.error(f"expected some of {', '.join(WORKLOADS)}, got {unknown[0]}")
-    names = [part for name in options.workloads for part in parts_of(name)]
+    names = list(dict.fromkeys(part for name in options.workloads for part in parts_of(name)))
     repeats, rounds = (2, 1) if options.quick else (options.repeats, options.rounds)
     peers = [peer for peer in options.peers.split(",") if peer]
     machine = machine_facts()

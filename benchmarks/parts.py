@@ -1,10 +1,12 @@
 """Where the time of a training step goes: `python -m benchmarks.parts`.
 
 The step of W1 (784-256-128-10, batch 64) in a compiled scan, with parts of it left out or
-done otherwise, and Adam's step over 1,000 small leaves with its means kept in two ways.
+done otherwise; Adam's step over 1,000 small leaves with its means kept in two ways; and the
+gradients of W3's recurrent layers, formed after the loop or, by JAX's own rules, in it.
 Prints the figures of docs/performance-notes.md.
 """
 
+import functools
 import time
 from collections.abc import Callable
 
@@ -102,6 +104,30 @@ def many_leaves(flat: bool) -> Callable:
     return run
 
 
+def recurrent_gradient(kind: str, after: bool) -> Callable:
+    """`run()`: outputs and all gradients of 32 sequences of 128 steps of 64 values, 128 nodes."""
+    cell, layer = {"lstm": (jn.lstm_cell, jn.lstm), "gru": (jn.gru_cell, jn.gru)}[kind]
+    init = {"lstm": jn.lstm_init, "gru": jn.gru_init}[kind]
+    keys = jax.random.split(jax.random.key(0), 3)
+    params, x = init(keys[0], 64, 128), jax.random.normal(keys[1], (32, 128, 64))
+    weights = jax.random.normal(keys[2], (32, 128, 128))
+
+    def scanned(params, x):
+        def step(carry, x):
+            carry = cell(params, carry, x)
+            return carry, carry[0] if kind == "lstm" else carry
+
+        zeros = jnp.zeros((32, 128))
+        start = (zeros, zeros) if kind == "lstm" else zeros
+        return jnp.moveaxis(jax.lax.scan(step, start, jnp.moveaxis(x, 1, 0))[1], 0, 1)
+
+    def both(params, x):
+        y, back = jax.vjp((lambda *a: layer(*a)[0]) if after else scanned, params, x)
+        return y, back(weights)
+
+    return functools.partial(jax.jit(both), params, x)
+
+
 def main() -> None:
     steps = {
         "products, gradients and SGD": epoch(sgd, None),
@@ -113,7 +139,14 @@ def main() -> None:
         "Adam, 1,000 leaves, means in as many": many_leaves(flat=False),
         "Adam, 1,000 leaves, means in one each": many_leaves(flat=True),
     }
-    runs = {**steps, **small}
+    recurrent = {
+        f"{kind.upper()} gradient, {'after' if after else 'in'} the loop": recurrent_gradient(
+            kind, after
+        )
+        for kind in ("lstm", "gru")
+        for after in (False, True)
+    }
+    runs = {**steps, **small, **recurrent}
     for run in runs.values():
         jax.block_until_ready(run())
     seconds: dict[str, list[float]] = {name: [] for name in runs}
