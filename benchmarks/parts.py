@@ -3,7 +3,7 @@
 The step of W1 (784-256-128-10, batch 64) in a compiled scan, with parts of it left out or
 done otherwise; Adam's step over 1,000 small leaves with its means kept in two ways; and the
 gradients of W3's recurrent layers, formed after the loop or, by JAX's own rules, in it.
-Prints the figures of docs/performance-notes.md.
+Prints the tables of docs/performance-notes.md.
 """
 
 import functools

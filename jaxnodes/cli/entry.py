@@ -36,9 +36,9 @@ COMMANDS = {
 }
 DESCRIPTION = """Neural networks as pure functions in JAX, with every node in view.
 
-`jaxnodes train` trains a network on handwritten digits, or with `--model gpt` or `--model bert` on
-a text. Compiled programs are kept in
-~/.cache/jaxnodes, or where JAXNODES_COMPILE_CACHE says ("off" keeps none)."""
+`jaxnodes train` trains a network on handwritten digits, or with `--model gpt` or `--model bert`
+on a text. Compiled programs are kept in ~/.cache/jaxnodes, or where JAXNODES_COMPILE_CACHE says
+("off" keeps none)."""
 
 BAD_INPUT, INTERRUPTED = 2, 130
 

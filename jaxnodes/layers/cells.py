@@ -2,7 +2,7 @@
 
 The weights of the gates lie side by side on the last axis, so that one product
 serves them all. A cell takes what is carried from step to step and gives back
-what is carried on; it names no nodes: `jaxnodes.layers.sequences` does.
+what is carried on; it names no nodes: `jaxnodes.layers.over_time` does.
 """
 
 import functools
@@ -84,7 +84,7 @@ def simple_rnn_cell(
     """
     params, x = prepare(params, x, "simple_rnn")
     (h,) = prepare_carry((carry,), params, x.shape[:-1], "simple_rnn")
-    return simple_rnn_steps(activation)(params, (h,), x)[0]
+    return simple_rnn_with(activation)(params, (h,), x)[0]
 
 
 def lstm_init(
@@ -149,7 +149,7 @@ def lstm_cell(params: Params, carry: Sequence[jax.Array], x: Any) -> tuple[jax.A
     """
     params, x = prepare(params, x, "lstm")
     h, c = prepare_carry(carry, params, x.shape[:-1], "lstm")
-    h, c = LSTM_STEPS(params, (h, c), x)
+    h, c = LSTM_CELL(params, (h, c), x)
     return h, c
 
 
@@ -209,7 +209,7 @@ def gru_cell(params: Params, carry: jax.Array, x: Any) -> jax.Array:
     """
     params, x = prepare(params, x, "gru")
     (h,) = prepare_carry((carry,), params, x.shape[:-1], "gru")
-    return GRU_STEPS(params, (h,), x)[0]
+    return GRU_CELL(params, (h,), x)[0]
 
 
 class Cell(NamedTuple):
@@ -218,7 +218,7 @@ class Cell(NamedTuple):
     A step is `act(pre(params)(x, h), carry)`. The pre-activations z are linear in x and h.
 
     Attributes:
-      pre: `params -> (x, h) -> z`, a tuple of blocks (..., H), in the form that is fastest
+      pre: `params -> (x, h) -> z`, a sequence of blocks (..., H), in the form that is fastest
         in a loop on CPU.
       combine: z in one array, without the bias, from the products `x w_i` and `h w_h`.
       act: `(z, carry) -> carry`.
@@ -248,7 +248,7 @@ def _together(gates: int) -> Callable:
 
 
 @functools.lru_cache(maxsize=64)
-def simple_rnn_steps(activation: Callable) -> Cell:
+def simple_rnn_with(activation: Callable) -> Cell:
     """The cell with this activation: always the same one, so that it compiles once."""
 
     def act(z, carry):
@@ -285,7 +285,7 @@ def _lstm_tangent(factors, dz, dcarry):
     return o + h_by_c * c, c
 
 
-LSTM_STEPS = Cell(_together(4), operator.add, _lstm_act, _lstm_slopes, _lstm_tangent)
+LSTM_CELL = Cell(_together(4), operator.add, _lstm_act, _lstm_slopes, _lstm_tangent)
 
 
 # Of a GRU z has four blocks, as its bias: r, z, and the two parts of n, which r keeps apart.
@@ -328,7 +328,7 @@ def _gru_tangent(factors, dz, dcarry):
     return (sum(jnp.split(of_pre * dz, 4, axis=-1)) + h_by_h * dcarry[0],)
 
 
-GRU_STEPS = Cell(_gru_pre, _gru_combine, _gru_act, _gru_slopes, _gru_tangent)
+GRU_CELL = Cell(_gru_pre, _gru_combine, _gru_act, _gru_slopes, _gru_tangent)
 
 
 def prepare(params: Params, x: Any, where: str) -> tuple[Params, jax.Array]:

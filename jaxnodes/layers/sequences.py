@@ -16,11 +16,11 @@ from jaxnodes.errors import check, describe, is_concrete
 from jaxnodes.layers.arrays import Params
 from jaxnodes.layers.cells import (
     CELLS,
-    GRU_STEPS,
-    LSTM_STEPS,
+    GRU_CELL,
+    LSTM_CELL,
     prepare,
     prepare_carry,
-    simple_rnn_steps,
+    simple_rnn_with,
 )
 from jaxnodes.layers.over_time import over_time
 
@@ -62,7 +62,7 @@ def simple_rnn(
     ((2, 7, 5), True)
     """
     params, *inputs = _prepared(params, initial, x, mask, "simple_rnn")
-    outputs, (h,) = over_time(simple_rnn_steps(activation), params, *inputs, reverse)
+    outputs, (h,) = over_time(simple_rnn_with(activation), params, *inputs, reverse)
     return outputs, h
 
 
@@ -98,7 +98,7 @@ def lstm(
     (True, 0.0)
     """
     params, *inputs = _prepared(params, initial, x, mask, "lstm")
-    outputs, (h, c) = over_time(LSTM_STEPS, params, *inputs, reverse)
+    outputs, (h, c) = over_time(LSTM_CELL, params, *inputs, reverse)
     return outputs, (h, c)
 
 
@@ -132,7 +132,7 @@ def gru(
     True
     """
     params, *inputs = _prepared(params, initial, x, mask, "gru")
-    outputs, (h,) = over_time(GRU_STEPS, params, *inputs, reverse)
+    outputs, (h,) = over_time(GRU_CELL, params, *inputs, reverse)
     return outputs, h
 
 
