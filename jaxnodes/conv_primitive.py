@@ -202,13 +202,33 @@ def _xla_w(x, y, geo: Geometry):
 _XLA = {"y": _xla_y, "x": _xla_x, "w": _xla_w}
 
 
-def _on_cpu(a, b, *, side: Side, geometry: Geometry):
-    """XLA's convolution is the fastest in one and two dimensions, in a loop too."""
-    fast = side == "y" and len(geometry.kernel) < 3 and not _is_depthwise(a, geometry)
-    return (_XLA if fast else _PRODUCTS)[side](a, b, geometry)
+def _on_cpu(a, b, *, side: Side, geometry: Geometry, derived: bool):
+    products = side != "y" or _is_faster_as_products(a, geometry, derived)
+    return (_PRODUCTS if products else _XLA)[side](a, b, geometry)
 
 
-def _elsewhere(a, b, *, side: Side, geometry: Geometry):
+def _is_faster_as_products(x, geo: Geometry, derived: bool) -> bool:
+    """XLA's convolution is the fastest in one and two dimensions, in a loop too, but for some.
+
+    A kernel of one place is a matrix product. With few channels or, where the gradient for the
+    kernel needs the patches too, with any, small patches are as well: those that stay in the
+    cache, and of a kernel with few rows, for each of them reads and writes all of y.
+    """
+    if len(geo.kernel) == 3 or _is_depthwise(x, geo):
+        return True
+    if geo.groups > 1:
+        return False
+    if math.prod(geo.kernel) == 1:
+        return True
+    patch = x.shape[0] * math.prod(geo.outputs) * geo.kernel[-1] * x.shape[-1]
+    small = len(geo.kernel) == 2 and geo.kernel[0] <= _FEW_ROWS and 4 * patch <= _CACHED
+    return small and (derived or x.shape[-1] <= _FEW_CHANNELS)
+
+
+_FEW_ROWS, _FEW_CHANNELS, _CACHED = 3, 4, 2**23  # the last in bytes
+
+
+def _elsewhere(a, b, *, side: Side, geometry: Geometry, derived: bool):
     return _XLA[side](a, b, geometry)
 
 
@@ -234,7 +254,7 @@ def _bind(a, w, side: Side, geometry: Geometry) -> jax.Array:
     axes XLA shards what happens in between: only the batch stays as it was sharded.
     """
     a, w = _varying_as(a, w), _varying_as(w, a)
-    bind = functools.partial(conv_p.bind, side=side, geometry=geometry)
+    bind = functools.partial(conv_p.bind, side=side, geometry=geometry, derived=False)
     shardings = [jax.typeof(operand).sharding for operand in (a, w)]
     meshes = [s.mesh for s in shardings if AxisType.Explicit in s.mesh.axis_types]
     if not meshes:
@@ -248,34 +268,46 @@ def _varying_as(a, b) -> jax.Array:
     return lax.pcast(a, tuple(missing), to="varying") if missing else a
 
 
-def _abstract_eval(a, b, *, side: Side, geometry: Geometry):
+def _abstract_eval(a, b, *, side: Side, geometry: Geometry, derived: bool):
     return a.update(shape=_shape((a, b), side, geometry), weak_type=False)
 
 
-@functools.partial(jax.jit, static_argnames=("side", "geometry"))
-def _eager(a, b, *, side: Side, geometry: Geometry):
-    return conv_p.bind(a, b, side=side, geometry=geometry)
+@functools.partial(jax.jit, static_argnames=("side", "geometry", "derived"))
+def _eager(a, b, *, side: Side, geometry: Geometry, derived: bool):
+    return conv_p.bind(a, b, side=side, geometry=geometry, derived=derived)
+
+
+def _jvp(primals, tangents, *, side: Side, geometry: Geometry, derived: bool):
+    """`derived`: the patches of this convolution are also wanted for the kernel's gradient."""
+    (a, b), (da, db) = primals, tangents
+    bind = functools.partial(conv_p.bind, side=side, geometry=geometry)
+    of_kernel = not isinstance(db, ad.Zero)
+    terms = [] if isinstance(da, ad.Zero) else [bind(da, b, derived=False)]
+    if of_kernel:
+        terms.append(bind(a, db, derived=False))
+    return bind(a, b, derived=derived or of_kernel), functools.reduce(ad.add_tangents, terms)
 
 
 # By which side each operand's cotangent is made, and from what, in order.
 _OTHERS: dict[Side, tuple[Side, Side]] = {"y": ("x", "w"), "x": ("y", "w"), "w": ("x", "y")}
 
 
-def _transpose_left(ct, _, b, *, side: Side, geometry: Geometry):
+def _transpose_left(ct, _, b, *, side: Side, geometry: Geometry, derived: bool):
     left, right = _OTHERS[side]
     return _bind_sides(left, {side: ct, right: b}, geometry)
 
 
-def _transpose_right(ct, a, _, *, side: Side, geometry: Geometry):
+def _transpose_right(ct, a, _, *, side: Side, geometry: Geometry, derived: bool):
     left, right = _OTHERS[side]
     return _bind_sides(right, {side: ct, left: a}, geometry)
 
 
 def _bind_sides(side: Side, operands: dict[Side, jax.Array], geometry: Geometry):
-    return conv_p.bind(*(operands[name] for name in _OTHERS[side]), side=side, geometry=geometry)
+    others = (operands[name] for name in _OTHERS[side])
+    return conv_p.bind(*others, side=side, geometry=geometry, derived=False)
 
 
-def _batch(args, dims, *, side: Side, geometry: Geometry):
+def _batch(args, dims, *, side: Side, geometry: Geometry, derived: bool):
     """A batch of inputs joins the samples; a batch of kernels makes batched products.
 
     (XLA's own rule makes a grouped convolution of a batch of kernels: slow everywhere.)
@@ -284,7 +316,7 @@ def _batch(args, dims, *, side: Side, geometry: Geometry):
     if side != "w" and b_axis is None:
         a = jnp.moveaxis(a, a_axis, 0)
         merged = a.reshape(-1, *a.shape[2:])
-        out = conv_p.bind(merged, b, side=side, geometry=geometry)
+        out = conv_p.bind(merged, b, side=side, geometry=geometry, derived=derived)
         return out.reshape(*a.shape[:2], *out.shape[1:]), 0
     product = _PRODUCTS[side]
     return jax.vmap(lambda a, b: product(a, b, geometry), in_axes=tuple(dims))(a, b), 0
@@ -293,6 +325,7 @@ def _batch(args, dims, *, side: Side, geometry: Geometry):
 conv_p.def_impl(_eager)
 conv_p.def_abstract_eval(_abstract_eval)
 ad.defbilinear(conv_p, _transpose_left, _transpose_right)
+ad.primitive_jvps[conv_p] = _jvp
 batching.primitive_batchers[conv_p] = _batch
 mlir.register_lowering(conv_p, mlir.lower_fun(_elsewhere, multiple_results=False))
 mlir.register_lowering(conv_p, mlir.lower_fun(_on_cpu, multiple_results=False), platform="cpu")

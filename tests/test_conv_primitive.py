@@ -207,7 +207,7 @@ def convolutions(f, x, w, platform="cpu"):
 
 
 @pytest.mark.parametrize(
-    ("case", "in_scan"), [("1d", 1), ("2d", 1), ("groups", 1), ("depthwise", 0), ("3d", 0)]
+    ("case", "in_scan"), [("1d", 1), ("2d", 0), ("groups", 1), ("depthwise", 0), ("3d", 0)]
 )
 def test_gradients_in_a_scan_are_matrix_products_on_cpu(case, in_scan):
     """XLA on CPU runs the gradient of a convolution in a loop body by its naive loop."""
@@ -217,6 +217,32 @@ def test_gradients_in_a_scan_are_matrix_products_on_cpu(case, in_scan):
     assert convolutions(ours, x, w, "cuda") == 3
     text = jax.jit(lambda x, w: descend(ours, x, w, 3, lax.scan)).lower(x, w).compile().as_text()
     assert text.count(" convolution(") <= in_scan
+
+
+@pytest.mark.parametrize(
+    ("sizes", "kernel", "forward", "derived"),
+    [
+        ((2, 8, 8, 8), (3, 3), 1, 0),  # patches are worth their while for two
+        ((2, 8, 8, 3), (3, 3), 0, 0),  # few channels
+        ((2, 8, 8, 8), (5, 3), 1, 1),  # many rows
+        ((64, 60, 60, 8), (3, 3), 1, 1),  # more than the cache holds
+        ((64, 60, 60, 8), (1, 1), 0, 0),
+    ],
+)
+def test_which_are_products_on_cpu(sizes, kernel, forward, derived):
+    geometry = Geometry(sizes[1:3], kernel, (1, 1), ((0, 0), (0, 0)), (1, 1), 1)
+    x, w = jnp.zeros(sizes), jnp.zeros((*kernel, sizes[-1], 5))
+
+    def lowered(f):
+        traced = jax.jit(f).trace(x, w)
+        return traced.lower(lowering_platforms=("cpu",)).as_text().count("stablehlo.convolution")
+
+    def run(x, w):
+        return convolve(x, w, geometry)
+
+    assert lowered(run) == forward
+    assert lowered(jax.value_and_grad(loss(run), argnums=1)) == derived
+    assert lowered(jax.value_and_grad(loss(run))) == forward
 
 
 def test_a_batch_of_kernels_is_lowered_to_products():

@@ -17,7 +17,7 @@ import numpy as np
 
 from jaxnodes.layers.regularization import dropout
 
-_ROWS = 512  # queries in a block
+_ROWS = 256  # queries in a block
 _SCORES = 2**19  # of a head: from these on, in blocks
 _SEGMENTS = 8  # parts of causal attention, each with the keys up to its end
 
@@ -52,12 +52,13 @@ def blockwise_attention(
     length, kv_heads = k.shape[-3:-1]
     batch, group = math.prod(leading), heads // kv_heads
     settings = Settings(causal, rate)
-    # A row for each key/value head, with the queries that it serves.
+    # A row for each key/value head, with the queries that it serves. Keys and values lie
+    # transposed, (dim, S): their gradients are products then that XLA is fast at on CPU.
     q = jnp.moveaxis(q.reshape(batch, steps, kv_heads, group, dim), 1, 3)
     q = q.reshape(batch * kv_heads, group, steps, dim)
     k, v = (
-        jnp.moveaxis(x.reshape(batch, length, kv_heads, -1), 1, 2).reshape(
-            batch * kv_heads, length, -1
+        jnp.moveaxis(x.reshape(batch, length, kv_heads, -1), 1, 3).reshape(
+            batch * kv_heads, -1, length
         )
         for x in (k, v)
     )
@@ -86,7 +87,7 @@ def blockwise_attention(
 
 def _segments(settings: Settings, q, k, v, allowed, key) -> jax.Array:
     """All queries (G, T, dim) of one key/value head."""
-    steps, length = q.shape[1], k.shape[0]
+    steps, length = q.shape[1], k.shape[-1]
     whole = steps // _ROWS
     segments = min(_SEGMENTS, whole) if settings.causal else 1
     ends = [whole * (i + 1) // segments * _ROWS for i in range(segments)]
@@ -102,7 +103,7 @@ def _segments(settings: Settings, q, k, v, allowed, key) -> jax.Array:
         blocks = (end - start) // rows
         xs = q[:, start:end].reshape(q.shape[0] * blocks, rows, -1)
         block = functools.partial(
-            _block, settings, k[:seen], v[:seen], allowed, key, start, blocks, steps - length
+            _block, settings, k[:, :seen], v[:, :seen], allowed, key, start, blocks, steps - length
         )
         out = jax.lax.map(jax.checkpoint(block), (jnp.arange(len(xs)), xs))
         outs.append(out.reshape(q.shape[0], end - start, -1))
@@ -112,9 +113,9 @@ def _segments(settings: Settings, q, k, v, allowed, key) -> jax.Array:
 def _block(settings: Settings, k, v, allowed, key, start, blocks, lag, numbered) -> jax.Array:
     """One block of queries (rows, dim), the `i`-th of a segment: of all heads of the group."""
     i, q = numbered
-    rows, length = len(q), len(k)
+    rows, length = len(q), k.shape[-1]
     dtype = np.promote_types(q.dtype, np.float32)
-    scores = jnp.einsum("td,sd->ts", q, k, preferred_element_type=dtype) / math.sqrt(q.shape[-1])
+    scores = jnp.einsum("td,ds->ts", q, k, preferred_element_type=dtype) / math.sqrt(q.shape[-1])
     first = start + i % blocks * rows
     open_ = None
     if settings.causal:
@@ -137,5 +138,5 @@ def _block(settings: Settings, k, v, allowed, key, start, blocks, lag, numbered)
         powers = dropout(
             jax.random.fold_in(key, first + i // blocks * 2**20), powers, settings.rate
         )
-    out = jnp.einsum("ts,sd->td", powers.astype(v.dtype), v, preferred_element_type=dtype)
+    out = jnp.einsum("ts,ds->td", powers.astype(v.dtype), v, preferred_element_type=dtype)
     return (out / jnp.where(total == 0, 1, total)).astype(v.dtype)

@@ -13,6 +13,7 @@ from jaxnodes.initializers import he_normal, initializer, zeros
 from jaxnodes.layers.arrays import Params, cast_inputs, check_params, dtype_of, features_of
 from jaxnodes.layers.base import Layer
 from jaxnodes.layers.description import normalize
+from jaxnodes.layers.products import product
 from jaxnodes.primitive import node
 
 
@@ -76,7 +77,7 @@ def dense(params: Params, x: Any) -> jax.Array:
         f"{x.shape[-1] if x.ndim else 'a scalar'} (input {x.shape})",
         "dense",
     )
-    z = x @ params["w"]
+    z = product(x, params["w"])
     return z + params["b"] if "b" in params else z
 
 

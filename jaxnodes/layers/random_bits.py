@@ -46,8 +46,8 @@ def uniform(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
     hashed = _places(shape) * jnp.uint32(0x9E3779B9)
     words = jax.random.key_data(key)
     for i in range(words.shape[-1]):
-        hashed = _mix(hashed + words[i])
-    hashed = _mix(hashed)
+        hashed = mix(hashed + words[i])
+    hashed = mix(hashed)
     # By way of int32: many processors have no instruction from unsigned to float.
     return (hashed >> jnp.uint32(8)).astype(jnp.int32).astype(jnp.float32) * jnp.float32(2**-24)
 
@@ -61,7 +61,7 @@ def _places(shape: tuple[int, ...]) -> jax.Array:
     return places
 
 
-def _mix(h: jax.Array) -> jax.Array:
+def mix(h: jax.Array) -> jax.Array:
     h = (h ^ (h >> jnp.uint32(16))) * jnp.uint32(0x21F0AAAD)
     h = (h ^ (h >> jnp.uint32(15))) * jnp.uint32(0xD35A2D97)
     return h ^ (h >> jnp.uint32(15))

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxnodes.errors import JaxNodesError, check, check_count, describe
+from jaxnodes.training.shuffling import shuffled
 
 Ragged = Literal["fill", "drop"]
 
@@ -84,7 +85,7 @@ def epoch_order(
       the samples that fill the last batch.
     """
     steps = count_steps(n, batch_size, ragged, "epoch")
-    order = jax.random.permutation(key, n) if shuffle else jnp.arange(n)
+    order = shuffled(key, n) if shuffle else jnp.arange(n)
     places = np.arange(steps * batch_size)
     weights = (places < n).astype(np.float32)
     return (
