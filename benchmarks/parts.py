@@ -1,9 +1,9 @@
 """Where the time of a training step goes: `python -m benchmarks.parts`.
 
 The step of W1 (784-256-128-10, batch 64) in a compiled scan, with parts of it left out or
-done otherwise; Adam's step over 1,000 small leaves with its means kept in two ways; and the
-gradients of W3's recurrent layers, formed after the loop or, by JAX's own rules, in it.
-Prints the tables of docs/performance-notes.md.
+done otherwise; orders of samples, weight gradients, a convolution and the gradients of W3's
+recurrent layers, each by JAX's own rules and by ours; and Adam's step over 1,000 small leaves
+with its means kept in two ways. Prints the tables of docs/performance-notes.md.
 """
 
 import functools
@@ -15,10 +15,24 @@ import jax.numpy as jnp
 import numpy as np
 
 import jaxnodes as jn
+from jaxnodes.conv_primitive import Geometry, convolve
+from jaxnodes.layers.products import product
 from jaxnodes.layers.random_bits import uniform
+from jaxnodes.training.shuffling import shuffled
 
 SIZES, BATCH, STEPS, REPEATS = (784, 256, 128, 10), 64, 156, 9
 LEAVES, LEAF = 1000, 1000
+TIMES = 10
+#: Networks at once, rows, inputs and nodes.
+WEIGHTS = (
+    (1, 64, 784, 256),
+    (1, 64, 1024, 10),
+    (1, 512, 512, 64),
+    (1, 4096, 512, 512),
+    (256, 32, 64, 64),
+    (256, 32, 64, 32),
+    (256, 32, 32, 10),
+)
 B1, B2, EPS, RATE = 0.9, 0.999, 1e-8, 1e-3
 
 
@@ -128,6 +142,50 @@ def recurrent_gradient(kind: str, after: bool) -> Callable:
     return functools.partial(jax.jit(both), params, x)
 
 
+def orders(n: int, networks: int, draw: Callable) -> Callable:
+    """`run()`: `draw(key, n)`, an order of n samples for each of many networks."""
+    keys = jax.random.split(jax.random.key(0), networks)
+    return functools.partial(jax.jit(jax.vmap(lambda key: draw(key, n))), keys)
+
+
+def weight_gradient(networks: int, rows: int, inputs: int, nodes: int, multiply) -> Callable:
+    """`run()`: of `x w`, the gradient for w, of one network or of many, `TIMES` over."""
+    shapes = [(networks, rows, inputs), (networks, inputs, nodes), (networks, rows, nodes)]
+    keys = jax.random.split(jax.random.key(0), 3)
+    arrays = [jax.random.normal(*pair) for pair in zip(keys, shapes, strict=True)]
+
+    def gradient(x, w, ct):
+        return jax.vjp(lambda w: multiply(x, w), w)[1](ct)[0]
+
+    of_all = jax.vmap(gradient)
+    if networks == 1:
+        arrays, of_all = [a[0] for a in arrays], gradient
+
+    @jax.jit
+    def run(x, w, ct):
+        def again(_, carry):
+            x, w = jax.lax.optimization_barrier(carry[:2])  # else it would be done once
+            return x, w, of_all(x, w, ct)
+
+        return jax.lax.fori_loop(0, TIMES, again, (x, w, w))
+
+    return functools.partial(run, *arrays)
+
+
+def convolution(as_products: bool) -> Callable:
+    """`run()`: the second one of W2, its outputs and the gradient for its kernel."""
+    geometry = Geometry((14, 14), (3, 3), (1, 1), ((1, 1), (1, 1)), (1, 1), 1)
+    keys = jax.random.split(jax.random.key(0), 3)
+    shapes = [(64, 14, 14, 32), (3, 3, 32, 64), (64, 14, 14, 64)]
+    x, w, ct = (jax.random.normal(*pair) for pair in zip(keys, shapes, strict=True))
+
+    def both(x, w, ct):
+        y, back = jax.vjp(lambda w: convolve(x, w, geometry), w)
+        return (y if as_products else convolve(x, w, geometry)), back(ct)
+
+    return functools.partial(jax.jit(both), x, w, ct)
+
+
 def main() -> None:
     steps = {
         "products, gradients and SGD": epoch(sgd, None),
@@ -135,9 +193,22 @@ def main() -> None:
         "Adam, dropout by jax.random": epoch(adam, by_jax_random),
         "Adam, dropout by hashed places": epoch(adam, uniform),
     }
-    small = {
-        "Adam, 1,000 leaves, means in as many": many_leaves(flat=False),
-        "Adam, 1,000 leaves, means in one each": many_leaves(flat=True),
+    draws = {"jax.random.permutation": jax.random.permutation, "without sorting": shuffled}
+    shuffles = {
+        f"{networks} x {n} samples in order, {name}": orders(n, networks, draw)
+        for n, networks in ((10_000, 1), (1_797, 256))
+        for name, draw in draws.items()
+    }
+    gradients = {
+        f"{networks} x weight gradient {rows}, {inputs}, {nodes}, {name}": weight_gradient(
+            networks, rows, inputs, nodes, multiply
+        )
+        for networks, rows, inputs, nodes in WEIGHTS
+        for name, multiply in {"x @ w": jnp.matmul, "product": product}.items()
+    }
+    convolutions = {
+        "convolution and gradient, as products": convolution(True),
+        "convolution by XLA, gradient as products": convolution(False),
     }
     recurrent = {
         f"{kind.upper()} gradient, {'after' if after else 'in'} the loop": recurrent_gradient(
@@ -146,7 +217,12 @@ def main() -> None:
         for kind in ("lstm", "gru")
         for after in (False, True)
     }
-    runs = {**steps, **small, **recurrent}
+    small = {
+        "Adam, 1,000 leaves, means in as many": many_leaves(flat=False),
+        "Adam, 1,000 leaves, means in one each": many_leaves(flat=True),
+    }
+    runs = {**steps, **shuffles, **gradients, **convolutions, **recurrent, **small}
+    times = {**dict.fromkeys(steps, STEPS), **dict.fromkeys(gradients, TIMES)}
     for run in runs.values():
         jax.block_until_ready(run())
     seconds: dict[str, list[float]] = {name: [] for name in runs}
@@ -156,8 +232,8 @@ def main() -> None:
             jax.block_until_ready(run())
             seconds[name].append(time.perf_counter() - began)
     for name, values in seconds.items():
-        each = np.array(values) / (STEPS if name in steps else 1) * 1e6
-        print(f"{name:40} {np.median(each):8.0f} us  ({each.min():.0f} to {each.max():.0f})")
+        each = np.array(values) / times.get(name, 1) * 1e6
+        print(f"{name:54} {np.median(each):8.0f} us  ({each.min():.0f} to {each.max():.0f})")
 
 
 if __name__ == "__main__":

@@ -1,18 +1,20 @@
 """A matrix product whose weight gradient is fast on CPU, for one network and for many at once.
 
 The gradient of `x w` for the weights is `x^T dy`, a product that contracts the first axes of
-both factors. XLA on CPU reads such an x column by column, as it needs it: for a wide x several
-times slower than what one can reach by asking for the same numbers otherwise,
+both factors. XLA on CPU reads the columns of such an x where they lie, which can take several
+times as long as asking for the same numbers otherwise:
 
-    (dy^T x)^T    where x is wide and dy narrow,
+    (dy^T x)^T    where x is wide and dy narrow;
+    x^T, written to memory first, where columns lie a multiple of 256 bytes apart, so that they
+                  meet in the cache; and for the many small products of networks that are trained
+                  at once, each with weights of its own, which shows only under `jax.vmap`.
 
-or by writing a transposed factor to memory first. The latter pays for the many small products
-of networks that are trained at once, each with weights of its own, which shows only under
-`jax.vmap`. Both are said in the tangent, `x dw`, by identities that keep XLA from folding a
-transposition into the product; transposed, they say it of the gradient.
+Both are said in the tangent, `x dw`, by identities that keep XLA from folding a transposition
+into the product; transposed, they say it of the gradient.
 """
 
 import functools
+import math
 
 import jax
 import jax.numpy as jnp
@@ -20,7 +22,8 @@ from jax.custom_derivatives import SymbolicZero
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
-_SMALL = 2**14  # weights of a network; larger ones are products of their own size, many or not
+_SMALL = 2**14  # weights; of larger ones the products are no faster for being many
+_MANY_ROWS, _APART = 512, 64
 
 
 @jax.custom_jvp
@@ -36,23 +39,25 @@ def _derived(primals, tangents):
     if not isinstance(dx, SymbolicZero):
         terms.append(dx @ w)
     if not isinstance(dw, SymbolicZero):
-        terms.append(_by_weights(x, dw))
+        terms.append(by_weights(x, dw))
     y = x @ w
     return y, functools.reduce(jnp.add, terms) if terms else jnp.zeros_like(y)
 
 
-def _by_weights(x, dw):
-    """`x @ dw`, in such a way that its transpose for dw is fast; `benchmarks.parts` has times."""
+def by_weights(x: jax.Array, dw: jax.Array) -> jax.Array:
+    """`x @ dw`, a tangent, such that its transpose for dw is fast; `benchmarks.parts` has times."""
     inputs, nodes = dw.shape
-    small = inputs * nodes <= _SMALL
+    narrow, small = inputs >= 2 * nodes, inputs * nodes <= _SMALL
     if inputs >= 4 * nodes:
         dw = _turned(dw, always=True)
-    elif small and inputs >= 2 * nodes:
+    elif narrow and small:
         dw = _turned(dw)
+    elif inputs % _APART == 0 and math.prod(x.shape[:-1]) >= _MANY_ROWS:
+        x = _turned(x, always=True)
     elif small:
         x = _turned(x)
     y = x @ dw
-    return _turned(y) if small and inputs >= 2 * nodes else y
+    return _turned(y) if narrow and small else y
 
 
 def _turned(x, always=False):

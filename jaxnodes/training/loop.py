@@ -1,5 +1,6 @@
 """`fit`: train a network, one compiled program an epoch."""
 
+import functools
 import math
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -25,7 +26,16 @@ from jaxnodes.training.program import (
 from jaxnodes.training.progress import follow
 from jaxnodes.training.streams import Stream, run_stream_epoch
 
-compiled_epoch = jax.jit(run_epoch, static_argnums=0)
+
+@functools.cache
+def epoch_program() -> Any:
+    """`run_epoch`, compiled: on CPU for the widest vectors that it has.
+
+    XLA prefers those of 256 bits even where there are wider ones. (Which backend there is can
+    be asked only once something runs on it.)
+    """
+    options = {"xla_cpu_prefer_vector_width": 512} if jax.default_backend() == "cpu" else None
+    return jax.jit(run_epoch, static_argnums=0, compiler_options=options)
 
 
 class EarlyStopping(NamedTuple):
@@ -201,7 +211,7 @@ def fit(
     def advance(train_state, epoch):
         epoch_key = jax.random.fold_in(run_key, epoch)
         if stream is None:
-            return compiled_epoch(recipe, train_state, data, epoch_key)
+            return epoch_program()(recipe, train_state, data, epoch_key)
         batches = stream.batches(epoch)
         return run_stream_epoch(recipe, train_state, batches, class_weights, epoch_key)
 

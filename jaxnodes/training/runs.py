@@ -48,9 +48,9 @@ def make_train(
 
     Returns:
       `train(key, data, learning_rate) -> TrainResult`, with data `(x, y)` or
-      `(x, y, weights)`. It returns what `fit` returns for the same arguments; `history`
-      has shape (epochs,). Values (labels, a loss that turns NaN) can't be checked in
-      there: a bad label shows as a NaN loss.
+      `(x, y, weights)`. It returns what `fit` returns for the same arguments, up to
+      rounding; `history` has shape (epochs,). Values (labels, a loss that turns NaN)
+      can't be checked in there: a bad label shows as a NaN loss.
 
     Example:
 

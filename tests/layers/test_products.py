@@ -12,7 +12,15 @@ from jax.test_util import check_grads
 
 from jaxnodes.layers.products import product
 
-SHAPES = [((4,), (4, 3)), ((5, 4), (4, 3)), ((2, 5, 4), (4, 1)), ((1, 1), (1, 6)), ((0, 4), (4, 3))]
+SHAPES = [
+    ((4,), (4, 3)),
+    ((5, 4), (4, 3)),
+    ((2, 5, 4), (4, 1)),
+    ((1, 1), (1, 6)),
+    ((0, 4), (4, 3)),
+    ((6, 9), (9, 2)),
+    ((6, 6), (6, 2)),
+]
 # Compiling is all the time these tests take, so XLA need not try hard.
 quick_jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 every_shape = pytest.mark.parametrize(("x_shape", "w_shape"), SHAPES)
@@ -66,7 +74,7 @@ def test_is_the_product(x_shape, w_shape, dtype):
     assert_alike(lambda f: f, *drawn(x_shape, w_shape, x_shape, w_shape, dtype=dtype))
 
 
-@pytest.mark.parametrize(("x_shape", "w_shape"), SHAPES[:3])
+@pytest.mark.parametrize(("x_shape", "w_shape"), SHAPES[:3] + SHAPES[-2:])
 @pytest.mark.parametrize("axes", [(0, 0), (0, None), (None, 0), (-1, 1)])
 def test_batched(x_shape, w_shape, axes, x64):
     def batched(shape, axis):
@@ -124,12 +132,25 @@ def test_over_a_mesh(kind):
     np.testing.assert_allclose(jax.jit(ours)(w_placed, x_placed), expected, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("many", [False, True])
-def test_inputs_are_turned_only_for_many_networks(many):
-    x, w = drawn((2, 5, 4), (2, 4, 3), dtype="float32")
-    gradient = jax.grad(lambda w, x: jnp.sum(product(x, w)))
-    gradient, arguments = (jax.vmap(gradient), (w, x)) if many else (gradient, (w[0], x[0]))
-    lowered = jax.jit(gradient).trace(*arguments).lower(lowering_platforms=("cpu",)).as_text()
-    assert ("optimization_barrier" in lowered) is many
-    elsewhere = jax.jit(gradient).trace(*arguments).lower(lowering_platforms=("cuda",)).as_text()
-    assert "optimization_barrier" not in elsewhere
+@pytest.mark.parametrize(
+    ("rows", "inputs", "nodes", "one", "many"),
+    [
+        (5, 4, 3, False, True),  # small
+        (5, 4, 2, False, True),  # and narrow
+        (5, 8, 2, True, True),  # so narrow that it shows in one, too
+        (512, 64, 300, True, True),  # columns that meet in the cache
+        (512, 65, 300, False, False),
+        (500, 64, 300, False, False),
+    ],
+)
+def test_when_something_is_laid_out(rows, inputs, nodes, one, many):
+    x, w = jnp.zeros((2, rows, inputs)), jnp.zeros((2, inputs, nodes))
+    gradient = jax.grad(lambda w, x: jnp.sum(jnp.sin(product(x, w))))
+
+    def barriers(f, *arguments, platform="cpu"):
+        lowered = jax.jit(f).trace(*arguments).lower(lowering_platforms=(platform,))
+        return "optimization_barrier" in lowered.as_text()
+
+    assert barriers(gradient, w[0], x[0]) is one
+    assert barriers(jax.vmap(gradient), w, x) is many
+    assert not barriers(jax.vmap(gradient), w, x, platform="cuda")

@@ -11,7 +11,7 @@ from sklearn.linear_model import LinearRegression
 
 import jaxnodes as jn
 from jaxnodes import JaxNodesError
-from jaxnodes.training.loop import compiled_epoch
+from jaxnodes.training.loop import epoch_program
 from tests.training.problems import blobs, classifier, line
 
 METRICS = {"accuracy": jn.accuracy}
@@ -64,12 +64,12 @@ def test_one_seed_gives_one_result_bit_for_bit():
 
 def test_another_rate_key_and_data_compile_nothing():
     fitted(metrics=METRICS, rate=0.01)
-    before = compiled_epoch._cache_size()
+    before = epoch_program()._cache_size()
     fitted(metrics=METRICS, rate=0.02, seed=5, data=blobs(seed=3))
     fitted(metrics=METRICS, optimizer=jn.adam(jnp.float32(0.3)))
-    assert compiled_epoch._cache_size() == before
+    assert epoch_program()._cache_size() == before
     fitted(metrics=METRICS, optimizer=jn.adam(0.01, b1=0.8))
-    assert compiled_epoch._cache_size() == before + 1
+    assert epoch_program()._cache_size() == before + 1
 
 
 def test_one_trace_for_an_epoch_with_a_ragged_tail():
@@ -215,7 +215,7 @@ def test_keras_like_probabilities_with_from_logits_false():
 
 def test_bad_labels_are_found_before_anything_is_compiled():
     x, y = blobs(20)
-    compiled = compiled_epoch._cache_size()
+    compiled = epoch_program()._cache_size()
     for bad in (y.at[7].set(3), y.at[7].set(-1)):
         with pytest.raises(JaxNodesError, match="expected labels from 0 to 2, got"):
             fitted(data=(x, bad))
@@ -225,7 +225,7 @@ def test_bad_labels_are_found_before_anything_is_compiled():
         fitted(data=(x, y.astype(jnp.float32)))
     with pytest.raises(JaxNodesError, match=r"takes the last axis off"):
         fitted(data=(x, y[:, None]))
-    assert compiled_epoch._cache_size() == compiled
+    assert epoch_program()._cache_size() == compiled
 
 
 def test_wrong_features_name_the_layer():
