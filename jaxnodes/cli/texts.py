@@ -13,6 +13,7 @@ from typing import Any, ClassVar, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 
 import jaxnodes as jn
 from jaxnodes.data.datasets import Splits
@@ -69,8 +70,7 @@ class Scored(jn.Layer):
 
     def apply(self, params, state, x, *, key=None, training=False):
         logits, state = self.net.apply(params, state, x.inputs, key=key, training=training)
-        logs = jax.nn.log_softmax(logits)
-        nats = -jnp.take_along_axis(logs, x.targets[..., None], axis=-1)[..., 0]
+        nats = optax.softmax_cross_entropy_with_integer_labels(logits, x.targets)
         return Scores(nats, jnp.argmax(logits, axis=-1) == x.targets, x.counted), state
 
 
