@@ -16,3 +16,11 @@ def key():
 def x64():
     with jax.enable_x64(True):
         yield
+
+
+@pytest.fixture
+def quick():
+    """XLA optimizes less: for tests that compare numbers, and whose time goes into compiling."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)

@@ -9,6 +9,8 @@ import jaxnodes as jn
 from jaxnodes import JaxNodesError
 from tests.drawn import drawn_variables
 
+pytestmark = pytest.mark.usefixtures("quick")
+
 N = 300  # more than a tile of samples, and not a multiple of it
 
 

@@ -10,6 +10,8 @@ from jaxnodes import JaxNodesError
 from jaxnodes.analysis import METHODS, attribute
 from tests.drawn import drawn_variables
 
+pytestmark = pytest.mark.usefixtures("quick")
+
 N = 11
 
 

@@ -23,13 +23,7 @@ from jaxnodes.analysis import (
 )
 from tests.analysis.foreign import CNN, KEY, LABELS, MODELS, N, data, keystr
 
-
-@pytest.fixture(autouse=True)
-def quick():
-    """Compiled in less time."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
+pytestmark = pytest.mark.usefixtures("quick")
 
 
 @pytest.fixture(params=MODELS)

@@ -11,6 +11,8 @@ import jaxnodes as jn
 from jaxnodes import JaxNodesError
 from jaxnodes.analysis.cuts import is_elementwise
 
+pytestmark = pytest.mark.usefixtures("quick")
+
 prune, prune_masks, prune_to = jn.analysis.prune, jn.analysis.prune_masks, jn.analysis.prune_to
 
 

@@ -89,8 +89,8 @@ def test_a_network_of_every_sort():
 PLAIN = {
     "dense": (jn.Sequential(jn.Dense(7, use_bias=False), jn.Dense(5, use_bias=False)), (3, 4)),
     "steps": (jn.Dense(7, use_bias=False), (3, 6, 4)),
-    "conv": (jn.Conv(4, 3, padding="VALID", use_bias=False), (2, 8, 8, 3)),
-    "stride": (jn.Conv(4, (3, 2), padding="VALID", stride=2, use_bias=False), (2, 8, 8, 3)),
+    "conv": (jn.Conv(4, 3, padding="VALID", use_bias=False), (2, 8, 8, 5)),
+    "stride": (jn.Conv(4, (3, 2), padding="VALID", stride=2, use_bias=False), (2, 8, 8, 5)),
     "groups": (jn.Conv(6, 3, padding="VALID", groups=2, use_bias=False), (2, 8, 8, 4)),
     "dilation": (jn.Conv(4, (3,), padding="VALID", dilation=2, use_bias=False), (2, 9, 3)),
 }

@@ -44,16 +44,8 @@ def measured(group):
     return {name: pair for name, *pair in zip(cases, found.T, expected.T, strict=True)}
 
 
-@pytest.fixture
-def quick(x64):
-    """Compiled in half the time."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-
-
 @pytest.mark.parametrize(("group", "name"), CASES, ids=map("/".join, CASES))
-def test_equals_a_loop_of_whole_evaluations(group, name, quick):
+def test_equals_a_loop_of_whole_evaluations(group, name, quick, x64):
     found, expected = measured(group)[name]
     assert np.any(expected != 0)
     loose = "half" in name or "float32" in name
@@ -160,7 +152,7 @@ def in_a_while(w, x):
 
 
 @pytest.mark.parametrize("f", [over_layers, over_time, in_a_branch, in_a_while])
-def test_nodes_inside_loops_and_branches(f, quick):
+def test_nodes_inside_loops_and_branches(f, quick, x64):
     x, layers = jnp.asarray(np.random.default_rng(1).uniform(-1, 1, (N, 4))), f is over_layers
 
     def metric(out, y):

@@ -10,6 +10,8 @@ from jaxnodes.analysis.samples import prepare
 from jaxnodes.analysis.variants import measure, plan
 from tests.drawn import drawn_variables
 
+pytestmark = pytest.mark.usefixtures("quick")
+
 
 def problem(n=3000):
     net = jn.fully_connected([20, 96, 64, 8], "tanh")

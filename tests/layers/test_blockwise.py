@@ -10,6 +10,8 @@ from jaxnodes.layers import blockwise
 from jaxnodes.layers.blockwise import is_long
 from jaxnodes.layers.dot_product import dot_product_weights
 
+pytestmark = pytest.mark.usefixtures("quick")
+
 # Two blocks of 32 queries and a rest; three more of keys than of queries where they differ.
 ROWS, T, S, H, K, D = 32, 70, 73, 2, 1, 8
 

@@ -14,6 +14,8 @@ from tests.layers.agreement import (
     draw,
 )
 
+pytestmark = pytest.mark.usefixtures("quick")
+
 # Space, window, stride, padding: tiled, with leftovers, overlapping, padded, large.
 CASES = [
     ((8,), (2,), None, "VALID"),

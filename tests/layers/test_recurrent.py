@@ -13,6 +13,8 @@ from jax.test_util import check_grads
 import jaxnodes as jn
 from jaxnodes.layers.sequences import split_mask
 
+pytestmark = pytest.mark.usefixtures("quick")
+
 KINDS = ["simple_rnn", "lstm", "gru"]
 INITS = {"simple_rnn": jn.simple_rnn_init, "lstm": jn.lstm_init, "gru": jn.gru_init}
 CELLS = {"simple_rnn": jn.simple_rnn_cell, "lstm": jn.lstm_cell, "gru": jn.gru_cell}

@@ -12,6 +12,8 @@ from jaxnodes.models.image_layers import Style
 from jaxnodes.models.mobile import mbconv, round_filters
 from tests.layers.agreement import assert_agrees_with_torch, channels_first, channels_last
 
+pytestmark = pytest.mark.usefixtures("quick")
+
 STYLE = Style.of("swish", jn.BatchNorm(0.01, 1e-3, unbiased=True), None, "test")
 TINY = EfficientNetScaling(0.2, 0.3, 28, 0.1)
 

@@ -9,6 +9,8 @@ import jaxnodes as jn
 from jaxnodes.models import resnet
 from tests.layers.agreement import assert_agrees_with_torch, channels_first
 
+pytestmark = pytest.mark.usefixtures("quick")
+
 
 def shapes(net, *shape, dtype=jnp.float32):
     x = jax.ShapeDtypeStruct(shape, dtype)
