@@ -227,12 +227,28 @@ def _normal(key: jax.Array, shape: Sequence[int], dtype: Any, std: float) -> jax
 # inside of a larger program, too, it gives the same numbers to the last bit.
 @functools.partial(jax.jit, static_argnames=("shape", "dtype"), inline=True)
 def _scaled_normal(key: jax.Array, std: float, shape: tuple[int, ...], dtype: Any) -> jax.Array:
-    return std * jax.lax.optimization_barrier(jax.random.normal(key, shape, dtype))
+    row = jax.random.normal(key, _row(shape), dtype)
+    return (std * jax.lax.optimization_barrier(row)).reshape(shape)
 
 
 def _uniform(key: jax.Array, shape: Sequence[int], dtype: Any, limit: float) -> jax.Array:
     dtype, drawn = _checked(key, shape, dtype)
-    return jax.random.uniform(key, shape, drawn, -limit, limit).astype(dtype)
+    return _limited_uniform(key, limit, tuple(shape), drawn).astype(dtype)
+
+
+@functools.partial(jax.jit, static_argnames=("shape", "dtype"), inline=True)
+def _limited_uniform(key: jax.Array, limit: float, shape: tuple[int, ...], dtype: Any) -> jax.Array:
+    return jax.random.uniform(key, _row(shape), dtype, -limit, limit).reshape(shape)
+
+
+def _row(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """In which shape to draw: the numbers are the same.
+
+    XLA takes three times as long to compile a generator that fills rows of ten numbers, say,
+    as one that fills a single long row. A large array may have to be drawn in shards.
+    """
+    size = math.prod(shape)
+    return (size,) if size < 2**22 else shape
 
 
 def _constant(key: jax.Array, shape: Sequence[int], dtype: Any, value: float) -> jax.Array:
