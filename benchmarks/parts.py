@@ -2,8 +2,9 @@
 
 The step of W1 (784-256-128-10, batch 64) in a compiled scan, with parts of it left out or
 done otherwise; orders of samples, weight gradients, a convolution and the gradients of W3's
-recurrent layers, each by JAX's own rules and by ours; and Adam's step over 1,000 small leaves
-with its means kept in two ways. Prints the tables of docs/performance-notes.md.
+recurrent layers, each by JAX's own rules and by ours; the product of one of W3's steps; and
+Adam's step over 1,000 small leaves with its means kept in two ways. Prints the tables of
+docs/performance-notes.md.
 """
 
 import functools
@@ -90,6 +91,22 @@ def epoch(optimize: Callable, draw: Callable | None) -> Callable:
         return jax.lax.scan(step, state, (jnp.arange(STEPS), order))
 
     return lambda: run((params, zeros, zeros), order)
+
+
+def step_product(rows: int) -> Callable:
+    """`run()`: [x, h] w of one step of an LSTM (rows, 192) by (192, 512), `STEPS` times."""
+    keys = jax.random.split(jax.random.key(0), 2)
+    x, w = jax.random.normal(keys[0], (rows, 192)), jax.random.normal(keys[1], (192, 512))
+
+    @jax.jit
+    def run(x, w):
+        def again(_, carry):
+            x, w = jax.lax.optimization_barrier(carry[:2])
+            return x, w, x @ w
+
+        return jax.lax.fori_loop(0, STEPS, again, (x, w, jnp.zeros((rows, 512))))
+
+    return functools.partial(run, x, w)
 
 
 def many_leaves(flat: bool) -> Callable:
@@ -217,12 +234,17 @@ def main() -> None:
         for kind in ("lstm", "gru")
         for after in (False, True)
     }
+    products = {f"an LSTM's product of {rows} rows": step_product(rows) for rows in (32, 64, 128)}
     small = {
         "Adam, 1,000 leaves, means in as many": many_leaves(flat=False),
         "Adam, 1,000 leaves, means in one each": many_leaves(flat=True),
     }
-    runs = {**steps, **shuffles, **gradients, **convolutions, **recurrent, **small}
-    times = {**dict.fromkeys(steps, STEPS), **dict.fromkeys(gradients, TIMES)}
+    runs = {**steps, **shuffles, **gradients, **convolutions, **recurrent, **products, **small}
+    times = {
+        **dict.fromkeys(steps, STEPS),
+        **dict.fromkeys(gradients, TIMES),
+        **dict.fromkeys(products, STEPS),
+    }
     for run in runs.values():
         jax.block_until_ready(run())
     seconds: dict[str, list[float]] = {name: [] for name in runs}
