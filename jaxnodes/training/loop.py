@@ -26,16 +26,28 @@ from jaxnodes.training.program import (
 from jaxnodes.training.progress import follow
 from jaxnodes.training.streams import Stream, run_stream_epoch
 
+#: XLA prefers vectors of 256 bits even on a CPU that has wider ones.
+_WIDEST = {"xla_cpu_prefer_vector_width": 512}
+
 
 @functools.cache
 def epoch_program() -> Any:
     """`run_epoch`, compiled: on CPU for the widest vectors that it has.
 
-    XLA prefers those of 256 bits even where there are wider ones. (Which backend there is can
-    be asked only once something runs on it.)
+    Which backend there is, and whether its compiler knows the option, can be asked only once
+    something runs on it.
     """
-    options = {"xla_cpu_prefer_vector_width": 512} if jax.default_backend() == "cpu" else None
+    options = _WIDEST if jax.default_backend() == "cpu" and _is_known(_WIDEST) else None
     return jax.jit(run_epoch, static_argnums=0, compiler_options=options)
+
+
+def _is_known(options: dict[str, Any]) -> bool:
+    """Whether XLA has these options, which it may drop at any time."""
+    try:
+        jax.jit(lambda: 0, compiler_options=options).lower().compile()
+    except jax.errors.JaxRuntimeError:
+        return False
+    return True
 
 
 class EarlyStopping(NamedTuple):
