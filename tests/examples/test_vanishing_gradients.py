@@ -1,4 +1,4 @@
-"""Vanishing gradients: the RNN's over a hundred steps, and who recalls after them."""
+"""Vanishing gradients: the RNN's over two hundred steps, and who recalls after them."""
 
 import numpy as np
 import pytest

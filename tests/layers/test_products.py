@@ -115,7 +115,8 @@ def test_in_bfloat16():
 
 @pytest.mark.parametrize("kind", AxisType)
 def test_over_a_mesh(kind):
-    mesh = jax.make_mesh((1,), ("i",), axis_types=(kind,))
+    manual = kind == AxisType.Manual
+    mesh = jax.make_mesh((1,), ("i",), axis_types=(AxisType.Auto if manual else kind,))
     rows, all_alike = (NamedSharding(mesh, P(*axes)) for axes in (("i",), ()))
     x, w = drawn((5, 4), (4, 3), dtype="float32")
     w_placed, x_placed = jax.device_put(w, all_alike), jax.device_put(x, rows)
@@ -124,7 +125,7 @@ def test_over_a_mesh(kind):
         return jax.grad(lambda w, x: reduced(jnp.sum(jnp.tanh(multiply(x, w)))))
 
     ours = slope(product, lambda loss: loss)
-    if kind == AxisType.Manual:
+    if manual:
         ours = slope(product, lambda loss: jax.lax.psum(loss, "i"))
         ours = jax.shard_map(ours, mesh=mesh, in_specs=(P(), P("i")), out_specs=P())
         w_placed, x_placed = w, x
