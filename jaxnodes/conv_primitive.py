@@ -202,6 +202,10 @@ def _xla_w(x, y, geo: Geometry):
 _XLA = {"y": _xla_y, "x": _xla_x, "w": _xla_w}
 
 
+# When patches are small: rows of the kernel, channels, bytes.
+_FEW_ROWS, _FEW_CHANNELS, _CACHED = 3, 4, 2**23
+
+
 def _on_cpu(a, b, *, side: Side, geometry: Geometry, derived: bool):
     products = side != "y" or _is_faster_as_products(a, geometry, derived)
     return (_PRODUCTS if products else _XLA)[side](a, b, geometry)
@@ -223,9 +227,6 @@ def _is_faster_as_products(x, geo: Geometry, derived: bool) -> bool:
     patch = x.shape[0] * math.prod(geo.outputs) * geo.kernel[-1] * x.shape[-1]
     small = len(geo.kernel) == 2 and geo.kernel[0] <= _FEW_ROWS and 4 * patch <= _CACHED
     return small and (derived or x.shape[-1] <= _FEW_CHANNELS)
-
-
-_FEW_ROWS, _FEW_CHANNELS, _CACHED = 3, 4, 2**23  # the last in bytes
 
 
 def _elsewhere(a, b, *, side: Side, geometry: Geometry, derived: bool):

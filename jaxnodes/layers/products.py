@@ -23,7 +23,8 @@ from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
 _SMALL = 2**14  # weights; of larger ones the products are no faster for being many
-_MANY_ROWS, _APART = 512, 64
+_MANY_ROWS = 512  # from these on, writing x^T pays for itself
+_APART = 64  # float32 numbers in 256 bytes
 
 
 @jax.custom_jvp
@@ -39,12 +40,12 @@ def _derived(primals, tangents):
     if not isinstance(dx, SymbolicZero):
         terms.append(dx @ w)
     if not isinstance(dw, SymbolicZero):
-        terms.append(by_weights(x, dw))
+        terms.append(_by_weights(x, dw))
     y = x @ w
     return y, functools.reduce(jnp.add, terms) if terms else jnp.zeros_like(y)
 
 
-def by_weights(x: jax.Array, dw: jax.Array) -> jax.Array:
+def _by_weights(x: jax.Array, dw: jax.Array) -> jax.Array:
     """`x @ dw`, a tangent, such that its transpose for dw is fast; `benchmarks.parts` has times."""
     inputs, nodes = dw.shape
     narrow, small = inputs >= 2 * nodes, inputs * nodes <= _SMALL

@@ -1,7 +1,5 @@
 """The product with its own weight gradient, against `@` under every transformation."""
 
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,6 +10,8 @@ from jax.test_util import check_grads
 
 from jaxnodes.layers.products import product
 
+pytestmark = pytest.mark.usefixtures("quick")
+
 SHAPES = [
     ((4,), (4, 3)),
     ((5, 4), (4, 3)),
@@ -21,8 +21,6 @@ SHAPES = [
     ((6, 9), (9, 2)),
     ((6, 6), (6, 2)),
 ]
-# Compiling is all the time these tests take, so XLA need not try hard.
-quick_jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 every_shape = pytest.mark.parametrize(("x_shape", "w_shape"), SHAPES)
 
 
@@ -60,7 +58,7 @@ def everything(multiply):
 
 
 def assert_alike(make, *arguments):
-    ours, theirs = quick_jit(lambda *a: [make(everything(f))(*a) for f in (product, jnp.matmul)])(
+    ours, theirs = jax.jit(lambda *a: [make(everything(f))(*a) for f in (product, jnp.matmul)])(
         *arguments
     )
     tolerance = 1e-12 if arguments[0].dtype == jnp.float64 else 2e-5
