@@ -98,13 +98,20 @@ def step_product(rows: int) -> Callable:
     keys = jax.random.split(jax.random.key(0), 2)
     x, w = jax.random.normal(keys[0], (rows, 192)), jax.random.normal(keys[1], (192, 512))
 
+    return repeated(STEPS, jnp.matmul, x, w)
+
+
+def repeated(times: int, f: Callable, x, w) -> Callable:
+    """`run()`: `f(x, w)` so many times over in one program."""
+
     @jax.jit
     def run(x, w):
         def again(_, carry):
-            x, w = jax.lax.optimization_barrier(carry[:2])
-            return x, w, x @ w
+            x, w = jax.lax.optimization_barrier(carry[:2])  # else it would be done once
+            return x, w, f(x, w)
 
-        return jax.lax.fori_loop(0, STEPS, again, (x, w, jnp.zeros((rows, 512))))
+        y = jax.eval_shape(f, x, w)
+        return jax.lax.fori_loop(0, times, again, (x, w, jnp.zeros(y.shape)))
 
     return functools.partial(run, x, w)
 
@@ -177,16 +184,8 @@ def weight_gradient(networks: int, rows: int, inputs: int, nodes: int, multiply)
     of_all = jax.vmap(gradient)
     if networks == 1:
         arrays, of_all = [a[0] for a in arrays], gradient
-
-    @jax.jit
-    def run(x, w, ct):
-        def again(_, carry):
-            x, w = jax.lax.optimization_barrier(carry[:2])  # else it would be done once
-            return x, w, of_all(x, w, ct)
-
-        return jax.lax.fori_loop(0, TIMES, again, (x, w, w))
-
-    return functools.partial(run, *arrays)
+    x, w, ct = arrays
+    return repeated(TIMES, lambda x, w: of_all(x, w, ct), x, w)
 
 
 def convolution(as_products: bool) -> Callable:

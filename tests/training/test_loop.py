@@ -303,6 +303,7 @@ def test_an_option_that_the_compiler_does_not_know_is_left_out(monkeypatch):
     expected = fitted()
     monkeypatch.setattr(loop, "_WIDEST", {"xla_cpu_no_such_option": 1})
     epoch_program.cache_clear()
-    found = fitted()
-    epoch_program.cache_clear()
-    close(found, expected)
+    try:
+        close(fitted(), expected)
+    finally:
+        epoch_program.cache_clear()
