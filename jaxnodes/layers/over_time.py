@@ -9,6 +9,8 @@ tangents only through those of its pre-activations,
 of which all but the last term is known before the loop, for all steps in a few products. What
 is left inside is linear and thin. Its transpose, the backward loop, hands out the gradients of
 all dz_t; those of weights and inputs are the transposes of the same few products.
+
+Where no gradient is asked for, the loop has its nodes in groups, so that cores share them.
 """
 
 import functools
@@ -19,9 +21,16 @@ import jax
 import jax.numpy as jnp
 from jax.custom_derivatives import SymbolicZero
 
+from jaxnodes.cores import cores
 from jaxnodes.layers.arrays import Params
-from jaxnodes.layers.cells import Carry, Cell
+from jaxnodes.layers.cells import Carry, Cell, groups_of_nodes
 from jaxnodes.primitive import node, node_p
+
+_WAITING = 9  # operations; from one more on XLA calls another core
+_WIDTH = 32  # nodes of a group, or a multiple of it: what its products are fast at
+_SMALL_PRODUCT = 190_000  # operations of a product that is worth another core's while
+_LARGE_STEP = 64e6  # operations that XLA splits by itself
+_LARGE_WEIGHTS = 2**21  # numbers, more than the caches hold
 
 
 # Compiled, so that outside of jit a second call compiles nothing; inlined, so that inside
@@ -51,14 +60,45 @@ def over_time(
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0, 1))
 def _scanned(cell, reverse, params, carry, x, mask):
     """`over_time` with the time axis first."""
-    pre = cell.pre(params)
+    count = _groups(cell, params, math.prod(x.shape[1:-1]))
+    pre = cell.pre if count == 1 else cell.apart
+    pres = [pre(group) for group in groups_of_nodes(params, count)]
+
+    def split(value):
+        return tuple(jnp.split(value, count, axis=-1))
 
     def body(carry, slices):
-        x, valid = slices
-        return _ended(cell.act(pre(x, carry[0]), carry), carry, valid, node)
+        (h, *memory), (x, valid) = carry, slices
+        z = [pre(x, h) for pre in pres]
+        groups = map(cell.act, z, zip(split(h), *memory, strict=True))
+        h, *memory = zip(*groups, strict=True)
+        return _ended((jnp.concatenate(h, axis=-1), *memory), carry, valid, node)
 
-    carry, outputs = jax.lax.scan(body, carry, (x, mask), reverse=reverse)
-    return outputs, carry
+    h, *memory = carry
+    start = (h, *map(split, memory))
+    (h, *memory), outputs = jax.lax.scan(body, start, (x, mask), reverse=reverse)
+    return outputs, (h, *(jnp.concatenate(groups, axis=-1) for groups in memory))
+
+
+def _groups(cell: Cell, params: Params, rows: int) -> int:
+    """Into how many groups of nodes a step is split, each with products of its own.
+
+    On CPU XLA gives a product of a step's size one core, however many there are. It hands
+    thunks, its operations, to another core when more than eight of them wait; many small
+    products are, then, what two cores share. `benchmarks.parts` has what that gains, and for
+    which sizes: of 32 nodes and multiples of it, neither too small nor too large.
+    """
+    features, width = params["w_h"].shape
+    inputs = params["w_i"].shape[0] + features
+    if cell.apart is None or jax.default_backend() != "cpu" or cores() == 1:
+        return 1
+    if inputs * width >= _LARGE_WEIGHTS or 2 * rows * inputs * width > _LARGE_STEP:
+        return 1
+    for count in range(1, features // _WIDTH + 1):
+        products = count * width // features
+        if products > _WAITING and features % (count * _WIDTH) == 0:
+            return count if 2 * rows * inputs * width >= products * _SMALL_PRODUCT else 1
+    return 1
 
 
 @functools.partial(_scanned.defjvp, symbolic_zeros=True)
@@ -96,8 +136,8 @@ def _ended(after, before, valid, named=lambda h: h):
         h = named(h)
         return (h, *memory), h
     h = named(jnp.where(valid, h, 0))  # so that padding is no part of a node's statistics
-    after = [jnp.where(valid, new, old) for new, old in zip((h, *memory), before, strict=True)]
-    return tuple(after), jnp.where(valid, h, 0)
+    after = jax.tree.map(functools.partial(jnp.where, valid), (h, *memory), before)
+    return after, jnp.where(valid, h, 0)
 
 
 def _derived_node(h):

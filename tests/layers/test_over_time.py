@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 
 import jaxnodes as jn
+from jaxnodes.layers import over_time
+from jaxnodes.layers.cells import LSTM_CELL
 from tests.layers.test_recurrent import CELLS, KINDS, RUNS, assert_close, problem, weighted
 
 pytestmark = pytest.mark.usefixtures("quick")
@@ -224,3 +226,79 @@ def test_a_derived_node_is_recorded_and_not_patched(kind):
         jn.intervene(jax.grad(f))({"recurrent": gate}, params)
     gated = jax.grad(lambda params: jn.intervene(f)({"recurrent": gate}, params))
     assert not any(np.any(g) for g in jax.tree.leaves(gated(params)))
+
+
+@pytest.fixture
+def two_cores(monkeypatch):
+    """Whatever the machine has; what was compiled for it is left out."""
+    monkeypatch.setattr(over_time, "cores", lambda: 2)
+    over_time.over_time.clear_cache()
+    yield
+    over_time.over_time.clear_cache()
+
+
+def in_groups(kind, dtype, rows=32, inputs=64, features=128):
+    """A layer of a size whose steps are split, its inputs, carry and mask."""
+    keys = jax.random.split(jax.random.key(22), 4)
+    params = getattr(jn, f"{kind}_init")(keys[0], inputs, features, dtype=dtype)
+    params["b"] = jax.random.normal(keys[1], params["b"].shape, dtype)
+    x = jax.random.normal(keys[2], (rows, 3, inputs), dtype)
+    h = jax.random.normal(keys[3], (rows, features), dtype)
+    mask = jnp.arange(3) < jnp.arange(rows)[:, None] % 4
+    return params, x, (h, h / 2) if kind == "lstm" else h, mask
+
+
+@pytest.mark.parametrize(("kind", "expected"), [("lstm", 16), ("gru", 24)])
+@pytest.mark.parametrize("masked", MASKS)
+@pytest.mark.parametrize("reverse", [False, True])
+def test_steps_in_groups_of_nodes(kind, expected, masked, reverse, two_cores, x64):
+    *arguments, mask = in_groups(kind, jnp.float64)
+    options = {"mask": mask if masked else None, "reverse": reverse}
+    layer = jax.jit(lambda p, x, i: RUNS[kind](p, x, initial=i, **options))
+    assert layer.lower(*arguments).as_text().count("stablehlo.dot_general") == expected
+    theirs = one_by_one(kind, *arguments, **options)
+    assert_close(layer(*arguments), theirs, np.dtype("float64"))
+
+
+@pytest.mark.parametrize("kind", ["lstm", "gru"])
+def test_groups_of_many_networks_and_their_nodes(kind, two_cores):
+    params, x, initial, _ = in_groups(kind, jnp.float32)
+    many = jax.tree.map(lambda a: jnp.stack([a, -a]), params)
+    ours = jax.vmap(lambda p: RUNS[kind](p, x, initial=initial))(many)
+    for i in range(2):
+        of_one = one_by_one(kind, jax.tree.map(lambda a, i=i: a[i], many), x, initial)
+        assert_close(jax.tree.map(lambda a, i=i: a[i], ours), of_one, np.dtype("float32"))
+
+    def run(x):
+        with jax.named_scope("recurrent"):
+            return RUNS[kind](params, x)[0]
+
+    outputs, nodes = jn.record(run)(x)
+    np.testing.assert_array_equal(jnp.moveaxis(nodes["recurrent"], 0, 1), outputs)
+    gated = jn.intervene(run)({"recurrent": jnp.zeros(128).at[5].set(1)}, x)
+    assert np.any(gated[..., 5])
+    assert not np.any(jnp.delete(gated, 5, axis=-1))
+
+
+@pytest.mark.parametrize(
+    ("rows", "inputs", "features", "expected"),
+    [
+        (32, 64, 128, 4),
+        (32, 64, 96, 3),
+        (8, 256, 256, 4),
+        (1, 64, 128, 1),  # products too small
+        (32, 64, 64, 1),  # groups too narrow
+        (32, 64, 100, 1),  # of no multiple of 32 nodes
+        (2_000, 64, 128, 1),  # large enough for XLA to split
+        (8, 512, 512, 1),  # weights beyond the caches
+    ],
+)
+def test_into_how_many_groups(rows, inputs, features, expected, two_cores, monkeypatch):
+    shapes = {"w_i": (inputs, 4 * features), "w_h": (features, 4 * features), "b": (4 * features,)}
+    params = {name: jax.ShapeDtypeStruct(s, jnp.float32) for name, s in shapes.items()}
+    assert over_time._groups(LSTM_CELL, params, rows) == expected
+    monkeypatch.setattr(over_time, "cores", lambda: 1)
+    assert over_time._groups(LSTM_CELL, params, rows) == 1
+    monkeypatch.setattr(over_time, "cores", lambda: 2)
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    assert over_time._groups(LSTM_CELL, params, rows) == 1
