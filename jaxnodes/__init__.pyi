@@ -182,6 +182,7 @@ from .training import make_train as make_train
 from .training import predict as predict
 from .training import save_network as save_network
 from .training import save_variables as save_variables
+from .training import vmap_in_groups as vmap_in_groups
 from .transforms import intervene as intervene
 from .transforms import node_sites as node_sites
 from .transforms import record as record

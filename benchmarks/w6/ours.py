@@ -1,4 +1,4 @@
-"""`jax.vmap` of `jn.make_train`."""
+"""`jn.make_train`, by `jn.vmap_in_groups` and by `jax.vmap`."""
 
 import jax
 import jax.numpy as jnp
@@ -7,7 +7,15 @@ import jaxnodes as jn
 from benchmarks.w6.problem import BATCH, RATE, keys, network, samples
 
 
-def trained(count, shuffle):
+def in_groups(count, shuffle):
+    return _trained(count, shuffle, jn.vmap_in_groups)
+
+
+def vmapped(count, shuffle):
+    return _trained(count, shuffle, lambda f, in_axes: jax.jit(jax.vmap(f, in_axes)))
+
+
+def _trained(count, shuffle, mapped):
     data = tuple(map(jnp.asarray, samples()))
     rates = jnp.full(count, RATE)
     of_epochs = {}
@@ -23,7 +31,7 @@ def trained(count, shuffle):
                 shuffle=shuffle,
                 ragged="drop",
             )
-            of_epochs[epochs] = jax.jit(jax.vmap(train, in_axes=(0, None, 0)))
+            of_epochs[epochs] = mapped(train, in_axes=(0, None, 0))
         return of_epochs[epochs](keys(count), data, rates).history["loss"]
 
     return run

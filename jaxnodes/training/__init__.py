@@ -1,6 +1,7 @@
 """Training: one step, a compiled epoch, `fit`, and whole runs as pure functions."""
 
 from jaxnodes.training.batches import to_device
+from jaxnodes.training.groups import vmap_in_groups
 from jaxnodes.training.inference import evaluate, predict
 from jaxnodes.training.loop import EarlyStopping, EpochReport, fit
 from jaxnodes.training.program import TrainResult, TrainState, make_step
@@ -23,4 +24,5 @@ __all__ = [
     "save_network",
     "save_variables",
     "to_device",
+    "vmap_in_groups",
 ]

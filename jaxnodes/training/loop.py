@@ -25,29 +25,13 @@ from jaxnodes.training.program import (
 )
 from jaxnodes.training.progress import follow
 from jaxnodes.training.streams import Stream, run_stream_epoch
-
-#: XLA prefers vectors of 256 bits even on a CPU that has wider ones.
-_WIDEST = {"xla_cpu_prefer_vector_width": 512}
+from jaxnodes.training.widest import widest_vectors
 
 
 @functools.cache
 def epoch_program() -> Any:
-    """`run_epoch`, compiled: on CPU for the widest vectors that it has.
-
-    Which backend there is, and whether its compiler knows the option, can be asked only once
-    something runs on it.
-    """
-    options = _WIDEST if jax.default_backend() == "cpu" and _is_known(_WIDEST) else None
-    return jax.jit(run_epoch, static_argnums=0, compiler_options=options)
-
-
-def _is_known(options: dict[str, Any]) -> bool:
-    """Whether XLA has these options, which it may drop at any time."""
-    try:
-        jax.jit(lambda: 0, compiler_options=options).lower().compile()
-    except jax.errors.JaxRuntimeError:
-        return False
-    return True
+    """`run_epoch`, compiled."""
+    return jax.jit(run_epoch, static_argnums=0, compiler_options=widest_vectors())
 
 
 class EarlyStopping(NamedTuple):

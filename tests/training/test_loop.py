@@ -11,7 +11,6 @@ from sklearn.linear_model import LinearRegression
 
 import jaxnodes as jn
 from jaxnodes import JaxNodesError
-from jaxnodes.training import loop
 from jaxnodes.training.loop import epoch_program
 from tests.training.problems import blobs, classifier, line
 
@@ -297,13 +296,3 @@ def test_progress_shows_loss_and_rate(capsys):
     shown = capsys.readouterr().out
     assert "loss" in shown
     assert "2/2" in shown
-
-
-def test_an_option_that_the_compiler_does_not_know_is_left_out(monkeypatch):
-    expected = fitted()
-    monkeypatch.setattr(loop, "_WIDEST", {"xla_cpu_no_such_option": 1})
-    epoch_program.cache_clear()
-    try:
-        close(fitted(), expected)
-    finally:
-        epoch_program.cache_clear()
