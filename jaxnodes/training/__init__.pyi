@@ -1,0 +1,15 @@
+from .batches import to_device as to_device
+from .groups import vmap_in_groups as vmap_in_groups
+from .inference import evaluate as evaluate
+from .inference import predict as predict
+from .loop import EarlyStopping as EarlyStopping
+from .loop import EpochReport as EpochReport
+from .loop import fit as fit
+from .program import TrainResult as TrainResult
+from .program import TrainState as TrainState
+from .program import make_step as make_step
+from .runs import make_train as make_train
+from .saving import load_network as load_network
+from .saving import save_network as save_network
+from .variable_files import load_variables as load_variables
+from .variable_files import save_variables as save_variables
