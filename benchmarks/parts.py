@@ -2,9 +2,9 @@
 
 The step of W1 (784-256-128-10, batch 64) in a compiled scan, with parts of it left out or
 done otherwise; orders of samples, weight gradients, a convolution and the gradients of W3's
-recurrent layers, each by JAX's own rules and by ours; the product of one of W3's steps; and
-Adam's step over 1,000 small leaves with its means kept in two ways. Prints the tables of
-docs/performance-notes.md.
+recurrent layers, each by JAX's own rules and by ours; recurrent layers with a product a step and
+with a product for each group of nodes; and Adam's step over 1,000 small leaves with its means
+kept in two ways. Prints the tables of docs/performance-notes.md.
 """
 
 import functools
@@ -34,6 +34,16 @@ WEIGHTS = (
     (256, 32, 64, 32),
     (256, 32, 32, 10),
 )
+#: A recurrent layer's kind, rows, inputs and nodes.
+RECURRENT = (
+    ("lstm", 16, 64, 128),
+    ("lstm", 32, 64, 128),
+    ("lstm", 128, 64, 128),
+    ("lstm", 32, 128, 256),
+    ("gru", 32, 64, 128),
+    ("gru", 32, 128, 256),
+)
+RECURRENT_STEPS = 64
 B1, B2, EPS, RATE = 0.9, 0.999, 1e-8, 1e-3
 
 
@@ -116,22 +126,23 @@ def repeated(times: int, f: Callable, x, w) -> Callable:
     return functools.partial(run, x, w)
 
 
-def many_leaves(flat: bool) -> Callable:
-    """`run()`: a jitted, donated step of Adam on 1,000 leaves of 1,000."""
+def many_leaves(packed: bool) -> Callable:
+    """`run()`: a jitted, donated step of Adam on 1,000 leaves of 1,000; packed, `jn.adam`'s."""
 
     def leaves():
         return [jnp.ones(LEAF) for _ in range(LEAVES)]
 
-    def step(state, grads):
-        if not flat:
-            return adam(state, grads, jnp.float32(1))
-        params, m, v = state
-        zeros = jnp.zeros(LEAVES * LEAF)
-        update, m, v = adam((zeros, m, v), jnp.concatenate(grads), jnp.float32(1))
-        return [p + u for p, u in zip(params, jnp.split(update, LEAVES), strict=True)], m, v
+    optimizer = jn.adam(RATE)
 
-    moments = [jnp.zeros(LEAVES * LEAF) if flat else leaves() for _ in range(2)]
-    state, grads = (leaves(), *moments), leaves()
+    def step(state, grads):
+        if not packed:
+            return adam(state, grads, jnp.float32(1))
+        params, opt_state = state
+        updates, opt_state = optimizer.update(grads, opt_state, params)
+        return jax.tree.map(jnp.add, params, updates), opt_state
+
+    params, grads = leaves(), leaves()
+    state = (params, optimizer.init(params)) if packed else (params, leaves(), leaves())
     compiled = jax.jit(step, donate_argnums=0)
 
     def run():
@@ -142,28 +153,41 @@ def many_leaves(flat: bool) -> Callable:
     return run
 
 
-def recurrent_gradient(kind: str, after: bool) -> Callable:
-    """`run()`: outputs and all gradients of 32 sequences of 128 steps of 64 values, 128 nodes."""
+def recurrent(kind: str, rows: int, inputs: int, nodes: int, ours: bool, steps: int) -> tuple:
+    """`layer(params, x)`, by a scan of cells or ours, with its arguments."""
     cell, layer = {"lstm": (jn.lstm_cell, jn.lstm), "gru": (jn.gru_cell, jn.gru)}[kind]
     init = {"lstm": jn.lstm_init, "gru": jn.gru_init}[kind]
-    keys = jax.random.split(jax.random.key(0), 3)
-    params, x = init(keys[0], 64, 128), jax.random.normal(keys[1], (32, 128, 64))
-    weights = jax.random.normal(keys[2], (32, 128, 128))
+    keys = jax.random.split(jax.random.key(0), 2)
+    params, x = init(keys[0], inputs, nodes), jax.random.normal(keys[1], (rows, steps, inputs))
 
     def scanned(params, x):
         def step(carry, x):
             carry = cell(params, carry, x)
             return carry, carry[0] if kind == "lstm" else carry
 
-        zeros = jnp.zeros((32, 128))
+        zeros = jnp.zeros((rows, nodes))
         start = (zeros, zeros) if kind == "lstm" else zeros
         return jnp.moveaxis(jax.lax.scan(step, start, jnp.moveaxis(x, 1, 0))[1], 0, 1)
 
+    return (lambda *a: layer(*a)[0]) if ours else scanned, params, x
+
+
+def recurrent_forward(kind: str, rows: int, inputs: int, nodes: int, ours: bool) -> Callable:
+    """`run()`: the outputs of `RECURRENT_STEPS` steps."""
+    layer, *arguments = recurrent(kind, rows, inputs, nodes, ours, RECURRENT_STEPS)
+    return functools.partial(jax.jit(layer), *arguments)
+
+
+def recurrent_gradient(kind: str, after: bool) -> Callable:
+    """`run()`: outputs and all gradients of 32 sequences of 128 steps of 64 values, 128 nodes."""
+    layer, *arguments = recurrent(kind, 32, 64, 128, after, 128)
+    weights = jax.random.normal(jax.random.key(2), (32, 128, 128))
+
     def both(params, x):
-        y, back = jax.vjp((lambda *a: layer(*a)[0]) if after else scanned, params, x)
+        y, back = jax.vjp(layer, params, x)
         return y, back(weights)
 
-    return functools.partial(jax.jit(both), params, x)
+    return functools.partial(jax.jit(both), *arguments)
 
 
 def orders(n: int, networks: int, draw: Callable) -> Callable:
@@ -226,7 +250,7 @@ def main() -> None:
         "convolution and gradient, as products": convolution(True),
         "convolution by XLA, gradient as products": convolution(False),
     }
-    recurrent = {
+    recurrent_gradients = {
         f"{kind.upper()} gradient, {'after' if after else 'in'} the loop": recurrent_gradient(
             kind, after
         )
@@ -234,15 +258,32 @@ def main() -> None:
         for after in (False, True)
     }
     products = {f"an LSTM's product of {rows} rows": step_product(rows) for rows in (32, 64, 128)}
-    small = {
-        "Adam, 1,000 leaves, means in as many": many_leaves(flat=False),
-        "Adam, 1,000 leaves, means in one each": many_leaves(flat=True),
+    forward = {
+        f"{kind.upper()} step {rows}, {inputs}, {nodes}, {name}": recurrent_forward(
+            kind, rows, inputs, nodes, ours
+        )
+        for kind, rows, inputs, nodes in RECURRENT
+        for name, ours in {"a product": False, "in groups of nodes": True}.items()
     }
-    runs = {**steps, **shuffles, **gradients, **convolutions, **recurrent, **products, **small}
+    small = {
+        "Adam, 1,000 leaves, means in as many": many_leaves(packed=False),
+        "Adam, 1,000 leaves, means in one each": many_leaves(packed=True),
+    }
+    runs = {
+        **steps,
+        **shuffles,
+        **gradients,
+        **convolutions,
+        **recurrent_gradients,
+        **products,
+        **forward,
+        **small,
+    }
     times = {
         **dict.fromkeys(steps, STEPS),
         **dict.fromkeys(gradients, TIMES),
         **dict.fromkeys(products, STEPS),
+        **dict.fromkeys(forward, RECURRENT_STEPS),
     }
     for run in runs.values():
         jax.block_until_ready(run())
