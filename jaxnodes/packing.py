@@ -13,11 +13,11 @@ import numpy as np
 
 from jaxnodes.errors import is_concrete
 
-_SMALL, _MANY = 4096, 64  # values of an array; arrays of so few that are worth packing
+_SMALL, _MANY = 4096, 256  # values of an array; arrays of so few that are worth packing
 
 
 class Packed(NamedTuple):
-    """A moment of parameters of which 64 arrays or more have at most 4,096 values each.
+    """A moment of parameters of which 256 arrays or more have at most 4,096 values each.
 
     Arrays that devices share are not packed, nor any wider than float32.
 
@@ -73,7 +73,10 @@ def is_packed_like(moment: Packed, tree: Any) -> bool:
 
 def joined(parts: Sequence[jax.Array]) -> jax.Array:
     """One array as it is, several one behind the other."""
-    return parts[0] if len(parts) == 1 else jnp.concatenate([part.ravel() for part in parts])
+    if len(parts) == 1:
+        return parts[0]
+    # Written to memory: XLA would make one piece of a thousand arrays and the step.
+    return jnp.concatenate([part.ravel() for part in parts])
 
 
 def parted(array: jax.Array, like: Sequence[jax.Array]) -> list[jax.Array]:

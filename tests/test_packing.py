@@ -17,6 +17,12 @@ from tests.test_optimizers import PAIRS, follow
 RULES = [name for name in PAIRS if "_" not in name]
 
 
+@pytest.fixture(autouse=True)
+def sooner(monkeypatch):
+    """Fewer arrays compile in less time."""
+    monkeypatch.setattr(packing, "_MANY", 64)
+
+
 def many(seed, steps=(), dtypes=(jnp.float32,)):
     """70 small arrays of several shapes and two large ones, in dicts and lists."""
     rng = np.random.default_rng(seed)
@@ -93,14 +99,15 @@ def test_of_many_networks_and_without_parameters():
     jax.tree.map(lambda a, b: close(a[0], b), both, step(params))
 
 
-def test_wider_and_few_arrays_keep_their_own(x64):
+def test_wider_and_few_arrays_keep_their_own(x64, monkeypatch):
     params = many(7, dtypes=(jnp.float64,))
     assert not isinstance(adam(0.1).init(params).moments[0], Packed)
-    few = {f"{i}": jnp.ones(3, jnp.float32) for i in range(63)}
+    monkeypatch.undo()
+    few = {f"{i}": jnp.ones(3, jnp.float32) for i in range(255)}
     assert jax.tree.structure(adam(0.1).init(few).moments[0]) == jax.tree.structure(few)
-    enough = few | {"63": jnp.ones(3, jnp.float32), "wide": jnp.ones(2, jnp.float64)}
+    enough = few | {"255": jnp.ones(3, jnp.float32), "wide": jnp.ones(2, jnp.float64)}
     moment = adam(0.1).init(enough).moments[0]
-    assert moment.small.shape == (192,)
+    assert moment.small.shape == (768,)
     assert [leaf.dtype for leaf in jax.tree.leaves(moment.large)] == [jnp.float64]
 
 
@@ -126,8 +133,9 @@ def test_gradients_of_another_network(change, given):
 def test_arrays_that_devices_share_keep_their_own(kind, jitted):
     """In a process that has two devices."""
     code = f"""
-import jax, jax.numpy as jnp, numpy as np, jaxnodes as jn
+import jax, jax.numpy as jnp, numpy as np, jaxnodes as jn, jaxnodes.packing
 from jax.sharding import AxisType, NamedSharding, PartitionSpec as P
+jn.packing._MANY = 64
 jax.config.update("jax_num_cpu_devices", 2)
 mesh = jax.make_mesh((2,), ("d",), axis_types=(AxisType.{kind},))
 with jax.set_mesh(mesh):

@@ -9,14 +9,13 @@ import dataclasses
 import functools
 import math
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax.core import Tracer
 
-from jaxnodes.cores import cores
+from jaxnodes.cores import run_side_by_side, workers
 from jaxnodes.errors import JaxNodesError, check, check_count
 from jaxnodes.training.widest import widest_vectors
 
@@ -89,22 +88,16 @@ def vmap_in_groups(
             return whole()(*arguments)
         n = _calls(in_axes, arguments)
         on_cpu = jax.default_backend() == "cpu"
-        largest = group_size or (min(math.ceil(n / cores()), _LARGEST) if on_cpu else n)
+        largest = group_size or (min(math.ceil(n / workers()), _LARGEST) if on_cpu else n)
         count = math.ceil(n / largest)
         if count == 1:
             return whole()(*arguments)
         size = math.ceil(n / count)
-        # Threads have no settings of the caller's, such as x64: they are given arrays and a
-        # program, and have nothing to trace or to compile.
         arguments = jax.tree.map(jnp.asarray, arguments)
         starts = [jnp.asarray(min(i * size, n - size)) for i in range(count)]
         program = of_group().lower(starts[0], size, arguments).compile()
-
-        def group(start):
-            return jax.block_until_ready(program(start, arguments))
-
-        with ThreadPoolExecutor(min(count, cores()) if on_cpu else 1) as pool:
-            return _joined(list(pool.map(group, starts)), n)
+        calls = [(start, arguments) for start in starts]
+        return _joined(run_side_by_side(program, calls), n)
 
     return run
 

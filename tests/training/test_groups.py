@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 import jaxnodes as jn
-from jaxnodes import JaxNodesError
-from jaxnodes.training import groups
+from jaxnodes import JaxNodesError, cores
 from tests.training.problems import blobs, classifier
 
 
@@ -51,7 +50,7 @@ def test_any_axes_of_any_arrays(in_axes, seed):
 
 def test_typed_keys_and_settings_of_the_caller(monkeypatch):
     """Threads have none of the caller's settings; x64 is one."""
-    monkeypatch.setattr(groups, "cores", lambda: 2)
+    monkeypatch.setattr(cores, "cores", lambda: 2)
     keys = jax.random.split(jax.random.key(1), 6)
 
     def f(key, x):
@@ -68,7 +67,7 @@ def test_typed_keys_and_settings_of_the_caller(monkeypatch):
 
 
 def test_one_trace_serves_all_groups_and_calls(monkeypatch):
-    monkeypatch.setattr(groups, "cores", lambda: 4)
+    monkeypatch.setattr(cores, "cores", lambda: 4)
     traces = []
 
     def f(x):
@@ -94,7 +93,7 @@ def test_one_trace_serves_all_groups_and_calls(monkeypatch):
     ],
 )
 def test_the_sizes_of_groups(n, of_cores, group_size, expected, monkeypatch):
-    monkeypatch.setattr(groups, "cores", lambda: of_cores)
+    monkeypatch.setattr(cores, "cores", lambda: of_cores)
     seen = []
 
     def f(x):
