@@ -14,6 +14,8 @@ from jaxnodes.optimizers import OPTIMIZERS, adam, adamw
 from jaxnodes.packing import Packed
 from tests.test_optimizers import PAIRS, follow
 
+pytestmark = pytest.mark.usefixtures("quick")
+
 RULES = [name for name in PAIRS if "_" not in name]
 
 
