@@ -23,7 +23,7 @@ from jax.custom_derivatives import SymbolicZero
 
 from jaxnodes.cores import cores
 from jaxnodes.layers.arrays import Params
-from jaxnodes.layers.cells import Carry, Cell, groups_of_nodes
+from jaxnodes.layers.cell_parts import Carry, Cell, groups_of_nodes
 from jaxnodes.primitive import node, node_p
 
 _WAITING = 9  # operations; from one more on XLA calls another core

@@ -14,14 +14,8 @@ from jax.nn import tanh
 
 from jaxnodes.errors import check, describe, is_concrete
 from jaxnodes.layers.arrays import Params
-from jaxnodes.layers.cells import (
-    CELLS,
-    GRU_CELL,
-    LSTM_CELL,
-    prepare,
-    prepare_carry,
-    simple_rnn_with,
-)
+from jaxnodes.layers.cell_parts import GRU_CELL, LSTM_CELL, simple_rnn_with
+from jaxnodes.layers.cells import CELLS, prepare, prepare_carry
 from jaxnodes.layers.over_time import over_time
 
 

@@ -9,7 +9,7 @@ import pytest
 
 import jaxnodes as jn
 from jaxnodes.layers import over_time
-from jaxnodes.layers.cells import LSTM_CELL
+from jaxnodes.layers.cell_parts import LSTM_CELL
 from tests.layers.test_recurrent import CELLS, KINDS, RUNS, assert_close, problem, weighted
 
 pytestmark = pytest.mark.usefixtures("quick")

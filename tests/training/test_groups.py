@@ -7,6 +7,7 @@ import pytest
 
 import jaxnodes as jn
 from jaxnodes import JaxNodesError, cores
+from jaxnodes.training.widest import widest_vectors
 from tests.training.problems import blobs, classifier
 
 
@@ -107,11 +108,21 @@ def test_the_sizes_of_groups(n, of_cores, group_size, expected, monkeypatch):
     assert set(seen) == set(range(n))
 
 
-def test_elsewhere_all_at_once_unless_asked(monkeypatch):
+@pytest.mark.parametrize(("group_size", "calls"), [(None, 7), (3, 9)])
+def test_elsewhere_all_at_once_unless_asked(group_size, calls, monkeypatch):
+    widest_vectors()  # keeps the CPU's answer, for later tests too
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-    for group_size in (None, 3):
-        ours = jn.vmap_in_groups(jnp.sin, group_size=group_size)(jnp.arange(7.0))
-        np.testing.assert_array_equal(ours, jnp.sin(jnp.arange(7.0)))
+    seen = []
+
+    def f(x):
+        jax.debug.callback(lambda x: seen.append(float(x)), x)
+        return jnp.sin(x)
+
+    x = np.arange(7, dtype=np.float32)
+    ours = jn.vmap_in_groups(f, group_size=group_size)(x)
+    jax.effects_barrier()
+    np.testing.assert_allclose(ours, np.sin(x), rtol=1e-6)
+    assert len(seen) == calls
 
 
 def test_within_other_transformations_it_is_vmap():
