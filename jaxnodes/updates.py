@@ -16,6 +16,16 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxnodes.errors import JaxNodesError, check, describe, is_concrete
+from jaxnodes.packing import (
+    Packed,
+    arrays,
+    groups,
+    is_packed_like,
+    joined,
+    parted,
+    wide_dtype,
+    zeros,
+)
 
 if TYPE_CHECKING:
     import optax
@@ -30,7 +40,8 @@ class OptimizerState(NamedTuple):
         last used, and replacing it has no effect.
       moments: a tuple of trees like the parameters', in float32 or wider: none
         (sgd), the velocity (momentum), the mean square (rmsprop), or the mean and
-        the mean square (adam, adamw).
+        the mean square (adam, adamw). For parameters with many small arrays, each is
+        `Packed` instead.
     """
 
     count: jax.Array
@@ -78,13 +89,10 @@ def transformation(
         for path, leaf in jax.tree_util.tree_leaves_with_path(params):
             _check_floating(leaf, path, "parameters", rule.name)
 
-        def zeros():
-            return jax.tree.map(lambda p: jnp.zeros_like(p, _wide(p)), params)
-
         return OptimizerState(
             count=jnp.zeros((), jnp.int32),
             learning_rate=_scheduled(schedule, 0) if schedule else _as_rate(learning_rate),
-            moments=tuple(zeros() for _ in range(rule.moments)),
+            moments=tuple(zeros(params) for _ in range(rule.moments)),
         )
 
     return optax.GradientTransformation(init, _update(rule, schedule, mask, settings))
@@ -123,13 +131,6 @@ def _new_update(
         rate = _scheduled(schedule, state.count) if schedule else _as_rate(state.learning_rate)
         step = rule.at(count.astype(rate.dtype), **settings)
 
-        def move(g, p, shown, *moments):
-            g, p = jnp.asarray(g), jnp.asarray(p)
-            wide = _wide(p)
-            seen = p.astype(wide) if mask is None else jnp.where(shown, p.astype(wide), 0)
-            direction, *moments = step(g.astype(wide), seen, *moments)
-            return (-rate.astype(wide) * direction).astype(p.dtype), *moments
-
         params = updates if params is None else params
         shown = params if mask is None else mask(params)
         check(
@@ -138,17 +139,49 @@ def _new_update(
             f"{jax.tree.structure(shown)}; jax.tree.map over the parameters makes one",
             rule.name,
         )
-        trees = (updates, params, shown, *state.moments)
-        rows = zip(*map(jax.tree.leaves, trees), strict=True)
-        moved = [move(*row) for row in rows]
-        structure = jax.tree.structure(updates)
-        updates, *moments = [
-            structure.unflatten([row[i] for row in moved]) for i in range(1 + rule.moments)
-        ]
-        return updates, OptimizerState(count, rate, tuple(moments))
+        leaves = map(jax.tree.leaves, (updates, params, shown))
+        rows = [_Row(g, p, True if mask is None else s) for g, p, s in zip(*leaves, strict=True)]
+        moves, moments = _moved(step, rate, rows, state.moments)
+        moves = jax.tree.structure(updates).unflatten(moves)
+        return moves, OptimizerState(count, rate, moments)
 
     update.__name__ = update.__qualname__ = f"{rule.name}_update"
     return update
+
+
+class _Row(NamedTuple):
+    """A gradient, its parameter, and where the rule is shown it."""
+
+    gradient: Any
+    parameter: Any
+    shown: Any
+
+    def inputs(self) -> tuple[jax.Array, jax.Array]:
+        """The gradient, and what the rule sees of the parameter."""
+        wide = wide_dtype(self.parameter)
+        g, p = (jnp.asarray(a).astype(wide) for a in self[:2])
+        return g, p if self.shown is True else jnp.where(self.shown, p, 0)
+
+
+def _moved(
+    step: Callable, rate: jax.Array, rows: list[_Row], moments: tuple[Any, ...]
+) -> tuple[list[jax.Array], tuple[Any, ...]]:
+    """The updates of all rows, and the moments after the step."""
+    moves: list[Any] = [None] * len(rows)
+    columns = [arrays(moment) for moment in moments]
+    for place, group in enumerate(groups(moments, len(rows))):
+        inputs = [rows[i].inputs() for i in group]
+        g, p = map(joined, zip(*inputs, strict=True))
+        direction, *new = step(g, p, *(column[place] for column in columns))
+        for column, array in zip(columns, new, strict=True):
+            column[place] = array
+        move = -rate.astype(direction.dtype) * direction
+        for i, part in zip(group, parted(move, [g for g, _ in inputs]), strict=True):
+            moves[i] = part.astype(jnp.result_type(rows[i].parameter))
+    return moves, tuple(
+        jax.tree.structure(moment).unflatten(column)
+        for moment, column in zip(moments, columns, strict=True)
+    )
 
 
 def _check_update(rule: Rule, gradients: Any, state: Any, params: Any) -> None:
@@ -165,12 +198,15 @@ def _check_update(rule: Rule, gradients: Any, state: Any, params: Any) -> None:
     for path, leaf in jax.tree_util.tree_leaves_with_path(gradients):
         _check_floating(leaf, path, "gradients", rule.name)
     for like in (params, *state.moments[:1]):
-        if like is not None:
+        if isinstance(like, Packed):
+            check(
+                is_packed_like(like, gradients),
+                "expected gradients like the parameters that the state was made for; take both "
+                "from the same network",
+                rule.name,
+            )
+        elif like is not None:
             _check_alike(gradients, like, rule.name)
-
-
-def _wide(p: Any) -> Any:
-    return jax.dtypes.canonicalize_dtype(np.promote_types(jnp.result_type(p), np.float32))
 
 
 def _scheduled(schedule: Callable, count: Any) -> jax.Array:

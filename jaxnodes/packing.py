@@ -1,0 +1,113 @@
+"""An optimizer's moments, those of many small arrays in one.
+
+A step that is handed a thousand small arrays with two moments each, and hands them back, does
+little else: the arrays' number is what it costs. In one array for all of them the moments are few.
+"""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxnodes.errors import is_concrete
+
+_SMALL, _MANY = 4096, 256  # values of an array; arrays of so few that are worth packing
+
+
+class Packed(NamedTuple):
+    """A moment of parameters of which 256 arrays or more have at most 4,096 values each.
+
+    Arrays that devices share are not packed, nor any wider than float32.
+
+    Attributes:
+      large: a tree like the parameters', with `None` for each small array.
+      small: the small arrays' moments, in their order, one behind the other, (n,), float32.
+    """
+
+    large: Any
+    small: jax.Array
+
+
+def zeros(params: Any) -> Any:
+    """A moment before the first step: a tree like the parameters', or `Packed`."""
+    leaves, structure = jax.tree.flatten(params)
+    wide = [jnp.zeros_like(p, wide_dtype(p)) for p in leaves]
+    small = [
+        z.size <= _SMALL and z.dtype == jnp.float32 and not _is_sharded(p)
+        for p, z in zip(leaves, wide, strict=True)
+    ]
+    if sum(small) < _MANY:
+        return structure.unflatten(wide)
+    large = [None if is_small else z for z, is_small in zip(wide, small, strict=True)]
+    packed = [z for z, is_small in zip(wide, small, strict=True) if is_small]
+    return Packed(structure.unflatten(large), joined(packed))
+
+
+def arrays(moment: Any) -> list[jax.Array]:
+    """A moment's arrays, as `groups` has them."""
+    if isinstance(moment, Packed):
+        return [*jax.tree.leaves(moment.large), moment.small]
+    return jax.tree.leaves(moment)
+
+
+def groups(moments: Sequence[Any], count: int) -> list[list[int]]:
+    """Which of `count` parameters share an array of each moment."""
+    if not moments or not isinstance(moments[0], Packed):
+        return [[i] for i in range(count)]
+    large = _with_gaps(moments[0])
+    alone = [[i] for i, moment in enumerate(large) if moment is not None]
+    return [*alone, [i for i, moment in enumerate(large) if moment is None]]
+
+
+def is_packed_like(moment: Packed, tree: Any) -> bool:
+    """Whether the moment is one of arrays like the tree's."""
+    if jax.tree.structure(moment.large, is_leaf=_is_none) != jax.tree.structure(tree):
+        return False
+    pairs = list(zip(_with_gaps(moment), jax.tree.leaves(tree), strict=True))
+    small = sum(jnp.size(leaf) for large, leaf in pairs if large is None)
+    fits = all(large is None or large.shape == jnp.shape(leaf) for large, leaf in pairs)
+    return fits and small == moment.small.size
+
+
+def joined(parts: Sequence[jax.Array]) -> jax.Array:
+    """One array as it is, several one behind the other."""
+    if len(parts) == 1:
+        return parts[0]
+    return jnp.concatenate([part.ravel() for part in parts])
+
+
+def parted(array: jax.Array, like: Sequence[jax.Array]) -> list[jax.Array]:
+    """The parts that `joined` made an array of."""
+    if len(like) == 1:
+        return [array]
+    ends = np.cumsum([part.size for part in like])
+    return [_part(array, end, of) for end, of in zip(ends, like, strict=True)]
+
+
+def _part(array: jax.Array, end: int, like: jax.Array) -> jax.Array:
+    # Where it lies is data here, so that XLA compiles one program for all parts of a shape, not
+    # one for each. A pair of numbers, for a single one it would put into the program after all.
+    start, _ = jax.lax.optimization_barrier(jnp.asarray([end - like.size, end], jnp.uint32))
+    return jax.lax.dynamic_slice_in_dim(array, start, like.size).reshape(like.shape)
+
+
+def wide_dtype(p: Any) -> Any:
+    """float32, or wider where p is."""
+    return jax.dtypes.canonicalize_dtype(np.promote_types(jnp.result_type(p), np.float32))
+
+
+def _is_sharded(p: Any) -> bool:
+    """Whether devices hold a part each, as far as is known while a program is traced."""
+    if any(jax.typeof(p).sharding.spec):
+        return True
+    return isinstance(p, jax.Array) and is_concrete(p) and not p.sharding.is_fully_replicated
+
+
+def _with_gaps(moment: Packed) -> list[Any]:
+    return jax.tree.leaves(moment.large, is_leaf=_is_none)
+
+
+def _is_none(leaf: Any) -> bool:
+    return leaf is None
