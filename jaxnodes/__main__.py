@@ -2,7 +2,7 @@
 
 import sys
 
-from jaxnodes.cli import main
+from jaxnodes.cli import process
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(process())

@@ -1,3 +1,4 @@
 """The command line: `jaxnodes train`, `evaluate`, `predict`, `summary`, `doctor`."""
 
 from jaxnodes.cli.entry import main as main
+from jaxnodes.cli.entry import process as process

@@ -109,6 +109,21 @@ def test_doctor(done, capsys, monkeypatch):
     assert "matmul    is wrong" in capsys.readouterr().out
 
 
+def test_a_process_looks_for_garbage_seldom():
+    code = """
+import gc, sys
+from jaxnodes.cli import process
+sys.argv = ["jaxnodes", "--version"]
+assert process() == 0
+sys.argv = ["jaxnodes", "frob"]
+sys.stderr = sys.stdout
+assert process() == 2
+assert gc.get_freeze_count() > 1_000
+assert gc.get_threshold()[0] == 5_000
+"""
+    assert "frob" in run(code)
+
+
 def test_nobody_reads_the_output():
     command = [sys.executable, "-m", "jaxnodes", "doctor"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
