@@ -73,16 +73,16 @@ def top_k_accuracy(logits: Any, labels: Any, *, k: int = 5, weights: Any = None)
     logits, y, w, factor = class_indices(logits, labels, weights, where, mend)
     classes = logits.shape[-1]
     check(1 <= k <= classes, f"expected k from 1 to the {classes} classes, got {k}", where)
-    return _share_among(logits, y, w, k) * factor
+    return _share_among(logits, y, w, factor, k)
 
 
 @functools.partial(jax.jit, static_argnames="k", inline=True)
-def _share_among(logits: jax.Array, y: jax.Array, w: Any, k: int) -> jax.Array:
+def _share_among(logits: jax.Array, y: jax.Array, w: Any, factor: Any, k: int) -> jax.Array:
     """In one program, for outside of jit each operation would be one of its own to compile."""
     own = jnp.take_along_axis(logits, y[..., None], axis=-1, mode="clip")
     earlier = jnp.arange(logits.shape[-1], dtype=y.dtype) < y[..., None]
     rank = jnp.sum((logits > own) | ((logits == own) & earlier), axis=-1)
-    return weighted_mean((rank < k).astype(logits.dtype), w)
+    return weighted_mean((rank < k).astype(logits.dtype), w) * factor
 
 
 def binary_accuracy(

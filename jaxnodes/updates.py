@@ -217,7 +217,7 @@ def _scheduled(schedule: Callable, count: Any) -> jax.Array:
 
 def _as_rate(rate: Any) -> jax.Array:
     """A copy, since the state may be donated, always of the same type, since it may be traced."""
-    return jnp.array(rate).astype(jnp.result_type(float))
+    return jnp.array(rate, jnp.result_type(float))
 
 
 def _check_rate(rate: Any, where: str) -> None:

@@ -42,7 +42,7 @@ def to_device(tree: Any, where: str = "fit") -> Any:
                 f"{x.max()}; turn on jax_enable_x64 or make them smaller",
                 where,
             )
-        return jnp.asarray(x)
+        return jax.device_put(x)  # `jnp.asarray` would compile a program for each shape
 
     return jax.tree.map(leaf, tree)
 
