@@ -162,6 +162,8 @@ def measure(place: str, repeats: int, rounds: int, peers: list[str]) -> dict[str
         "matmul_peak_flops": peaks.flops,
         "copy_bandwidth_bytes": peaks.bytes,
         "floor": workload.floor(peaks) or None,
+        "rounds": rounds,
+        "repeats": repeats,
         "rows": {
             name: {
                 **timing._asdict(),

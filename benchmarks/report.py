@@ -29,11 +29,12 @@ LIBRARIES = {
 }
 
 HOW = """\
-Every contestant runs in processes of its own, {rounds}. A process
+Every contestant runs in processes of its own, in turn with the others. A process
 calls it once, compilation and all (the first call), and then times it a few times more. Times
 are the median, least and most of those later calls, of one step where a call makes
 several. The answers are compared, and have to agree, before anything is reported. *Times
-ours* is a contestant's median over ours: above 1 it is slower than jaxnodes. *Over the
+ours* is a contestant's median over ours: above 1 it is slower than jaxnodes. *By the least* is
+the same of the least times, which a machine's slow spells don't reach. *Over the
 floor* is the time over the least that the machine allows: the arithmetic of the matrix
 products at the measured peak of a large one, or the arrays read and written once at the
 measured bandwidth. The peak memory is the whole process's. Where a goal was set, it is how many
@@ -59,7 +60,7 @@ def page(results: dict[str, Any], file: str) -> str:
         "# Benchmarks",
         f"Measured by `python -m benchmarks --out benchmarks/results/{file}`, and written by "
         f"`python -m benchmarks.report benchmarks/results/{file}`, on: {machine}.",
-        HOW.format(rounds="in turn with the others").rstrip(),
+        HOW.rstrip(),
         f"![Times ours by contestant]({FIGURE})",
         goals_table(results),
     ]
@@ -77,12 +78,15 @@ def page(results: dict[str, Any], file: str) -> str:
 
 def goals_table(results: dict[str, Any]) -> str:
     """Every goal, and what was measured."""
-    lines = ["| workload | beside | goal | times ours | |", "|---|---|---|---|---|"]
+    heads = ["workload", "beside", "goal", "times ours", "by the least", ""]
+    lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
     for name, workload in _sorted(results):
+        ours = next(iter(workload["rows"].values()))
         for contestant, row in workload["rows"].items():
             if row["goal"] is not None:
                 lines.append(
                     f"| {name} | {contestant} | {row['goal']:.3g} | {row['times_ours']:.2f} | "
+                    f"{row['least'] / ours['least']:.2f} | "
                     f"{'met' if row['times_ours'] >= row['goal'] else 'missed'} |"
                 )
     return "\n".join(lines)
@@ -175,6 +179,7 @@ def _machine_line(workload: dict[str, Any]) -> str:
         words.append(f"reading and writing {workload['copy_bandwidth_bytes'] / 1e9:.0f} GB/s")
     if workload.get("floor"):
         words.append(f"so that the floor is {_number(1e3 * workload['floor'])} ms")
+    words[-1] += f"; {workload['rounds']} processes of each, of {workload['repeats']} timed calls"
     return f"In this run: {', '.join(words)}."
 
 
