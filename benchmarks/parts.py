@@ -267,7 +267,7 @@ def main() -> None:
     }
     small = {
         "Adam, 1,000 leaves, means in as many": many_leaves(packed=False),
-        "Adam, 1,000 leaves, means in one each": many_leaves(packed=True),
+        "Adam, 1,000 leaves, means in packs": many_leaves(packed=True),
     }
     runs = {
         **steps,

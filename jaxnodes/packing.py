@@ -1,9 +1,11 @@
-"""An optimizer's moments, those of many small arrays in one.
+"""An optimizer's moments, those of many small arrays in a few.
 
 A step that is handed a thousand small arrays with two moments each, and hands them back, does
-little else: the arrays' number is what it costs. In one array for all of them the moments are few.
+little else: the arrays' number is what it costs. In packs of a hundred the moments are few.
 """
 
+import itertools
+import operator
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -14,6 +16,7 @@ import numpy as np
 from jaxnodes.errors import is_concrete
 
 _SMALL, _MANY = 4096, 256  # values of an array; arrays of so few that are worth packing
+_PACK = 100_000  # values, at the least, where there are as many: what a core's cache holds
 
 
 class Packed(NamedTuple):
@@ -23,11 +26,12 @@ class Packed(NamedTuple):
 
     Attributes:
       large: a tree like the parameters', with `None` for each small array.
-      small: the small arrays' moments, in their order, one behind the other, (n,), float32.
+      small: the small arrays' moments, in their order, one behind the other, float32: a
+        tuple of arrays (n,), each of 100,000 values or more if there is more than one.
     """
 
     large: Any
-    small: jax.Array
+    small: tuple[jax.Array, ...]
 
 
 def zeros(params: Any) -> Any:
@@ -41,34 +45,48 @@ def zeros(params: Any) -> Any:
     if sum(small) < _MANY:
         return structure.unflatten(wide)
     large = [None if is_small else z for z, is_small in zip(wide, small, strict=True)]
-    packed = [z for z, is_small in zip(wide, small, strict=True) if is_small]
-    return Packed(structure.unflatten(large), joined(packed))
+    packs = _packs(large, wide)
+    return Packed(
+        structure.unflatten(large), tuple(joined([wide[i] for i in pack]) for pack in packs)
+    )
 
 
 def arrays(moment: Any) -> list[jax.Array]:
     """A moment's arrays, as `groups` has them."""
     if isinstance(moment, Packed):
-        return [*jax.tree.leaves(moment.large), moment.small]
+        return [*jax.tree.leaves(moment.large), *moment.small]
     return jax.tree.leaves(moment)
 
 
-def groups(moments: Sequence[Any], count: int) -> list[list[int]]:
-    """Which of `count` parameters share an array of each moment."""
+def groups(moments: Sequence[Any], leaves: Sequence[Any]) -> list[list[int]]:
+    """Which of the parameters' leaves share an array of each moment."""
     if not moments or not isinstance(moments[0], Packed):
-        return [[i] for i in range(count)]
+        return [[i] for i in range(len(leaves))]
     large = _with_gaps(moments[0])
     alone = [[i] for i, moment in enumerate(large) if moment is not None]
-    return [*alone, [i for i, moment in enumerate(large) if moment is None]]
+    return [*alone, *_packs(large, leaves)]
+
+
+def _packs(large: Sequence[Any], leaves: Sequence[Any]) -> list[list[int]]:
+    """Which leaves without a large moment lie in each array: neighbors, in equal shares."""
+    small = [i for i, moment in enumerate(large) if moment is None]
+    ends = np.cumsum([jnp.size(leaves[i]) for i in small])
+    starts = [0, *ends[:-1]]
+    count, total = max(1, ends[-1] // _PACK), max(1, ends[-1])
+    places = [(i, start * count // total) for i, start in zip(small, starts, strict=True)]
+    packs = itertools.groupby(places, operator.itemgetter(1))
+    return [[i for i, _ in pack] for _, pack in packs]
 
 
 def is_packed_like(moment: Packed, tree: Any) -> bool:
     """Whether the moment is one of arrays like the tree's."""
     if jax.tree.structure(moment.large, is_leaf=_is_none) != jax.tree.structure(tree):
         return False
-    pairs = list(zip(_with_gaps(moment), jax.tree.leaves(tree), strict=True))
-    small = sum(jnp.size(leaf) for large, leaf in pairs if large is None)
-    fits = all(large is None or large.shape == jnp.shape(leaf) for large, leaf in pairs)
-    return fits and small == moment.small.size
+    large, leaves = _with_gaps(moment), jax.tree.leaves(tree)
+    pairs = zip(large, leaves, strict=True)
+    packs = [sum(jnp.size(leaves[i]) for i in pack) for pack in _packs(large, leaves)]
+    fits = all(moment is None or moment.shape == jnp.shape(leaf) for moment, leaf in pairs)
+    return fits and packs == [array.size for array in moment.small]
 
 
 def joined(parts: Sequence[jax.Array]) -> jax.Array:

@@ -169,7 +169,7 @@ def _moved(
     """The updates of all rows, and the moments after the step."""
     moves: list[Any] = [None] * len(rows)
     columns = [arrays(moment) for moment in moments]
-    for place, group in enumerate(groups(moments, len(rows))):
+    for place, group in enumerate(groups(moments, [row.parameter for row in rows])):
         inputs = [rows[i].inputs() for i in group]
         g, p = map(joined, zip(*inputs, strict=True))
         direction, *new = step(g, p, *(column[place] for column in columns))
