@@ -16,7 +16,7 @@ import numpy as np
 from jaxnodes.errors import is_concrete
 
 _SMALL, _MANY = 4096, 256  # values of an array; arrays of so few that are worth packing
-_PACK = 100_000  # values, at the least, where there are as many: what a core's cache holds
+_PACK = 100_000  # values of a pack, or of all if they are fewer: what a core's cache holds
 
 
 class Packed(NamedTuple):
@@ -27,7 +27,7 @@ class Packed(NamedTuple):
     Attributes:
       large: a tree like the parameters', with `None` for each small array.
       small: the small arrays' moments, in their order, one behind the other, float32: a
-        tuple of arrays (n,), each of 100,000 values or more if there is more than one.
+        tuple of arrays (n,), of some 100,000 values or more each if there are several.
     """
 
     large: Any
