@@ -51,15 +51,8 @@ def zeros(params: Any) -> Any:
     )
 
 
-def arrays(moment: Any) -> list[jax.Array]:
-    """A moment's arrays, as `groups` has them."""
-    if isinstance(moment, Packed):
-        return [*jax.tree.leaves(moment.large), *moment.small]
-    return jax.tree.leaves(moment)
-
-
 def groups(moments: Sequence[Any], leaves: Sequence[Any]) -> list[list[int]]:
-    """Which of the parameters' leaves share an array of each moment."""
+    """Which parameters share each array of a moment, in the order of its leaves."""
     if not moments or not isinstance(moments[0], Packed):
         return [[i] for i in range(len(leaves))]
     large = _with_gaps(moments[0])
@@ -91,9 +84,7 @@ def is_packed_like(moment: Packed, tree: Any) -> bool:
 
 def joined(parts: Sequence[jax.Array]) -> jax.Array:
     """One array as it is, several one behind the other."""
-    if len(parts) == 1:
-        return parts[0]
-    return jnp.concatenate([part.ravel() for part in parts])
+    return parts[0] if len(parts) == 1 else jnp.concatenate([part.ravel() for part in parts])
 
 
 def parted(array: jax.Array, like: Sequence[jax.Array]) -> list[jax.Array]:

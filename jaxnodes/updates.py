@@ -18,7 +18,6 @@ import numpy as np
 from jaxnodes.errors import JaxNodesError, check, describe, is_concrete
 from jaxnodes.packing import (
     Packed,
-    arrays,
     groups,
     is_packed_like,
     joined,
@@ -168,7 +167,7 @@ def _moved(
 ) -> tuple[list[jax.Array], tuple[Any, ...]]:
     """The updates of all rows, and the moments after the step."""
     moves: list[Any] = [None] * len(rows)
-    columns = [arrays(moment) for moment in moments]
+    columns = [jax.tree.leaves(moment) for moment in moments]
     for place, group in enumerate(groups(moments, [row.parameter for row in rows])):
         inputs = [rows[i].inputs() for i in group]
         g, p = map(joined, zip(*inputs, strict=True))

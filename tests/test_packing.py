@@ -1,4 +1,4 @@
-"""Moments in one array: the same steps as with an array for each parameter, and as optax's."""
+"""Moments in packs: the same steps as with an array for each parameter, and as optax's."""
 
 import re
 import subprocess

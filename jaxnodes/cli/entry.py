@@ -48,8 +48,8 @@ def process() -> int:
     """`main` as all that a process does.
 
     JAX's and matplotlib's modules are 150,000 objects that live to the end. Python would look
-    for garbage at every 700 new ones, and among them all once more when it ends: together a
-    quarter of the time of a short training.
+    for garbage at every few hundred new ones, and among them all once more when it ends:
+    together a quarter of the time of a short training.
     """
     gc.set_threshold(5_000, 10, 10)
     try:
