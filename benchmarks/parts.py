@@ -2,9 +2,8 @@
 
 The step of W1 (784-256-128-10, batch 64) in a compiled scan, with parts of it left out or
 done otherwise; orders of samples, weight gradients, a convolution and the gradients of W3's
-recurrent layers, each by JAX's own rules and by ours; recurrent layers with a product a step and
-with a product for each group of nodes; and Adam's step over 1,000 small leaves with its means
-kept in two ways. Prints the tables of docs/performance-notes.md.
+recurrent layers, each by JAX's own rules and by ours; recurrent layers in one loop and in two
+side by side; and Adam's step over 1,000 small leaves with its means kept in two ways. Prints the tables of docs/performance-notes.md.
 """
 
 import functools
@@ -263,7 +262,7 @@ def main() -> None:
             kind, rows, inputs, nodes, ours
         )
         for kind, rows, inputs, nodes in RECURRENT
-        for name, ours in {"a product": False, "in groups of nodes": True}.items()
+        for name, ours in {"one loop": False, "two loops": True}.items()
     }
     small = {
         "Adam, 1,000 leaves, means in as many": many_leaves(packed=False),

@@ -25,7 +25,7 @@ Run = Callable[..., tuple[list, Records]]
 # `jax.jit(inline=INLINE)` leaves no equation of its own in the program around it.
 INLINE: Any = getattr(getattr(jax, "Inline", None), "JAX_EARLY", True)
 
-CALLS = frozenset({"jit", "remat2", "shard_map"})
+CALLS = frozenset({"jit", "remat2", "shard_map", "two_forms"})
 CUSTOM_GRADIENTS = frozenset({"custom_jvp_call", "custom_vjp_call"})
 KNOWN = CALLS | CUSTOM_GRADIENTS | {"scan", "while", "cond"}
 
@@ -234,8 +234,13 @@ def _custom_gradient(eqn, operands, patches, run):
     )(*operands)
 
 
+def _two_forms(eqn, operands, patches, run):
+    return run(0, operands, patches)
+
+
 _REBUILD = {
     "jit": _jit,
+    "two_forms": _two_forms,
     "remat2": _remat,
     "shard_map": _shard_map,
     "scan": _scan,

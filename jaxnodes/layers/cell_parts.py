@@ -22,13 +22,12 @@ Carry = tuple[jax.Array, ...]
 class Cell(NamedTuple):
     """One step of a recurrent layer, in the parts its gradients are made of.
 
-    A step is `act(pre(params)(x, h), carry)`. The pre-activations z are linear in x and h.
-    Nodes meet in `pre` only: `act` does to some of them what it does to all.
+    A step is `act(pre(weights, x, h), carry)`. The pre-activations z are linear in x and h.
 
     Attributes:
-      pre: `params -> (x, h) -> z`, a sequence of blocks (..., H), in the form that is fastest
-        in a loop on CPU.
-      apart: `pre` with products of their own for each gate; `None` for a cell without gates.
+      weights: `params -> weights`, in the form that is fastest in a loop on CPU.
+      pre: `(weights, x, h, keep) -> z`, a sequence of blocks (..., H). Products and what they are
+        made of pass through `keep`, an identity, for `side_by_side`.
       combine: z in one array, without the bias, from the products `x w_i` and `h w_h`.
       act: `(z, carry) -> carry`.
       slopes: `(z, carry) -> (carry, factors)`, with what `tangent` needs to know of the step.
@@ -36,50 +35,28 @@ class Cell(NamedTuple):
         last two. dz is one array.
     """
 
+    weights: Callable
     pre: Callable
-    apart: Callable | None
     combine: Callable
     act: Callable
     slopes: Callable
     tangent: Callable
 
     def __call__(self, params: Params, carry: Carry, x: jax.Array) -> Carry:
-        return self.act(self.pre(params)(x, carry[0]), carry)
+        return self.act(self.pre(self.weights(params), x, carry[0], lambda z: z), carry)
 
 
-def groups_of_nodes(params: Params, count: int) -> list[Params]:
-    """The parameters of `count` groups of nodes, as many in each: all of `w_h`'s rows."""
-    nodes = params["w_h"].shape[0]
-
-    def group(array, i):
-        gates = jnp.split(array, array.shape[-1] // nodes, axis=-1)
-        return jnp.concatenate([jnp.split(gate, count, axis=-1)[i] for gate in gates], axis=-1)
-
-    return [{name: group(array, i) for name, array in params.items()} for i in range(count)]
+def _stacked(params: Params) -> tuple[jax.Array, jax.Array]:
+    return jnp.concatenate([params["w_i"], params["w_h"]]), params["b"]
 
 
 def _together(gates: int) -> Callable:
     """`pre` as one product with [x, h]."""
 
-    def pre(params):
-        w, b = jnp.concatenate([params["w_i"], params["w_h"]]), params["b"]
-        return lambda x, h: jnp.split(jnp.concatenate([x, h], axis=-1) @ w + b, gates, axis=-1)
-
-    return pre
-
-
-def _apart(gates: int) -> Callable:
-    """`pre` as a product with [x, h] for each gate."""
-
-    def pre(params):
-        w = jnp.concatenate([params["w_i"], params["w_h"]])
-        ws, bs = (jnp.split(array, gates, axis=-1) for array in (w, params["b"]))
-
-        def products(x, h):
-            both = jnp.concatenate([x, h], axis=-1)
-            return [both @ w + b for w, b in zip(ws, bs, strict=True)]
-
-        return products
+    def pre(weights, x, h, keep):
+        w, b = weights
+        both = keep(jnp.concatenate([x, h], axis=-1))
+        return jnp.split(keep(both @ w) + b, gates, axis=-1)
 
     return pre
 
@@ -97,7 +74,7 @@ def simple_rnn_with(activation: Callable) -> Cell:
     def tangent(z, dz, dcarry):
         return (jax.jvp(activation, (z,), (dz,))[1],)
 
-    return Cell(_together(1), None, operator.add, act, slopes, tangent)
+    return Cell(_stacked, _together(1), operator.add, act, slopes, tangent)
 
 
 def _lstm_act(z, carry):
@@ -122,7 +99,7 @@ def _lstm_tangent(factors, dz, dcarry):
     return o + h_by_c * c, c
 
 
-LSTM_CELL = Cell(_together(4), _apart(4), operator.add, _lstm_act, _lstm_slopes, _lstm_tangent)
+LSTM_CELL = Cell(_stacked, _together(4), operator.add, _lstm_act, _lstm_slopes, _lstm_tangent)
 
 
 # Of a GRU z has four blocks, as its bias: r, z, and the two parts of n, which r keeps apart.
@@ -134,26 +111,15 @@ def _gru_combine(from_x, from_h):
     return jnp.concatenate([r + r_h, z + z_h, n, n_h], axis=-1)
 
 
-def _gru_pre(params: Params) -> Callable:
-    w_i, w_h, b = params["w_i"], params["w_h"], params["b"]
-
-    def pre(x, h):
-        r, z, n = jnp.split(x @ w_i + b[: w_i.shape[1]], 3, axis=-1)
-        r_h, z_h, n_h = jnp.split(h @ w_h, 3, axis=-1)
-        return r + r_h, z + z_h, n, n_h + b[w_i.shape[1] :]
-
-    return pre
+def _gru_weights(params: Params) -> tuple[jax.Array, ...]:
+    return params["w_i"], params["w_h"], params["b"]
 
 
-def _gru_apart(params: Params) -> Callable:
-    of_x, of_h = (jnp.split(params[name], 3, axis=-1) for name in ("w_i", "w_h"))
-    b_r, b_z, b_n, b_h = jnp.split(params["b"], 4)
-
-    def pre(x, h):
-        (r, z, n), (r_h, z_h, n_h) = (x @ w for w in of_x), (h @ w for w in of_h)
-        return r + r_h + b_r, z + z_h + b_z, n + b_n, n_h + b_h
-
-    return pre
+def _gru_pre(weights, x, h, keep):
+    w_i, w_h, b = weights
+    r, z, n = jnp.split(keep(x @ w_i) + b[: w_i.shape[1]], 3, axis=-1)
+    r_h, z_h, n_h = jnp.split(keep(h @ w_h), 3, axis=-1)
+    return r + r_h, z + z_h, n, n_h + b[w_i.shape[1] :]
 
 
 def _gru_act(pre, carry):
@@ -176,4 +142,4 @@ def _gru_tangent(factors, dz, dcarry):
     return (sum(jnp.split(of_pre * dz, 4, axis=-1)) + h_by_h * dcarry[0],)
 
 
-GRU_CELL = Cell(_gru_pre, _gru_apart, _gru_combine, _gru_act, _gru_slopes, _gru_tangent)
+GRU_CELL = Cell(_gru_weights, _gru_pre, _gru_combine, _gru_act, _gru_slopes, _gru_tangent)

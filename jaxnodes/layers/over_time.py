@@ -10,7 +10,7 @@ of which all but the last term is known before the loop, for all steps in a few 
 is left inside is linear and thin. Its transpose, the backward loop, hands out the gradients of
 all dz_t; those of weights and inputs are the transposes of the same few products.
 
-Where no gradient is asked for, the loop has its nodes in groups, so that cores share them.
+On CPU a loop is two loops of half the rows (`side_by_side`), where that pays.
 """
 
 import functools
@@ -21,16 +21,17 @@ import jax
 import jax.numpy as jnp
 from jax.custom_derivatives import SymbolicZero
 
-from jaxnodes.cores import cores
+from jaxnodes.cores import workers
 from jaxnodes.layers.arrays import Params
-from jaxnodes.layers.cell_parts import Carry, Cell, groups_of_nodes
+from jaxnodes.layers.cell_parts import Carry, Cell
+from jaxnodes.layers.side_by_side import side_by_side
+from jaxnodes.layers.two_forms import two_forms
 from jaxnodes.primitive import node, node_p
 
-_WAITING = 9  # operations; from one more on XLA calls another core
-_WIDTH = 32  # nodes of a group, or a multiple of it: what its products are fast at
-_SMALL_PRODUCT = 190_000  # operations of a product that is worth another core's while
-_LARGE_STEP = 64e6  # operations that XLA splits by itself
-_LARGE_WEIGHTS = 2**21  # numbers, more than the caches hold
+_FEW_ROWS = 8
+_LARGE_WEIGHTS = 2**20  # numbers
+_LARGE_STEP = 64e6  # operations
+_SHORT_LOOP = 25e6  # operations, of all its steps
 
 
 # Compiled, so that outside of jit a second call compiles nothing; inlined, so that inside
@@ -60,56 +61,55 @@ def over_time(
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0, 1))
 def _scanned(cell, reverse, params, carry, x, mask):
     """`over_time` with the time axis first."""
-    count = _groups(cell, params, math.prod(x.shape[1:-1]))
-    pre = cell.pre if count == 1 else cell.apart
-    pres = [pre(group) for group in groups_of_nodes(params, count)]
+    weights = cell.weights(params)
 
-    def split(value):
-        return tuple(jnp.split(value, count, axis=-1))
+    def step(weights, carry, slices, keep):
+        x, valid = slices
+        after = cell.act(cell.pre(weights, x, carry[0], keep), carry)
+        return _ended(after, carry, valid, node)
 
-    def body(carry, slices):
-        (h, *memory), (x, valid) = carry, slices
-        z = [pre(x, h) for pre in pres]
-        groups = map(cell.act, z, zip(split(h), *memory, strict=True))
-        h, *memory = zip(*groups, strict=True)
-        return _ended((jnp.concatenate(h, axis=-1), *memory), carry, valid, node)
+    def plain(weights, carry, xs):
+        def body(carry, slices):
+            return step(weights, carry, slices, _dropped)
 
-    h, *memory = carry
-    start = (h, *map(split, memory))
-    (h, *memory), outputs = jax.lax.scan(body, start, (x, mask), reverse=reverse)
-    return outputs, (h, *(jnp.concatenate(groups, axis=-1) for groups in memory))
+        return jax.lax.scan(body, carry, xs, reverse=reverse)
+
+    def in_halves(weights, carry, xs):
+        rows = math.prod(carry[0].shape[:-1])
+        shapes = jax.eval_shape(plain, weights, carry, xs)
+        carry = jax.tree.map(lambda h: h.reshape(rows, -1), carry)
+        xs = jax.tree.map(lambda x: x.reshape(len(x), rows, -1), xs)
+        flat = side_by_side(step, weights, carry, xs, reverse=reverse)
+        return jax.tree.map(lambda y, whole: y.reshape(whole.shape), flat, shapes)
+
+    form = plain if not _pays(weights, x) else functools.partial(two_forms, plain, in_halves)
+    last, outputs = form(weights, carry, (x, mask))
+    return outputs, last
 
 
-def _groups(cell: Cell, params: Params, rows: int) -> int:
-    """Into how many groups of nodes a step is split, each with products of its own.
+def _pays(weights: Any, x: jax.Array) -> bool:
+    """Whether two loops over half of the rows are faster than one.
 
-    On CPU XLA gives a product of a step's size one core, however many there are. It hands
-    thunks, its operations, to another core when more than eight of them wait; many small
-    products are, then, what two cores share. `benchmarks.parts` has what that gains, and for
-    which sizes: of 32 nodes and multiples of it, neither too small nor too large.
+    They are where each core has rows enough, where the weights fit into its own cache, and
+    where XLA does not split a step by itself; `benchmarks.parts` has how much.
     """
-    features, width = params["w_h"].shape
-    inputs = params["w_i"].shape[0] + features
-    if cell.apart is None or jax.default_backend() != "cpu" or cores() == 1:
-        return 1
-    if inputs * width >= _LARGE_WEIGHTS or 2 * rows * inputs * width > _LARGE_STEP:
-        return 1
-    for count in range(1, features // _WIDTH + 1):
-        products = count * width // features
-        if products > _WAITING and features % (count * _WIDTH) == 0:
-            return count if 2 * rows * inputs * width >= products * _SMALL_PRODUCT else 1
-    return 1
+    steps, *leading, _ = x.shape
+    rows, numbers = math.prod(leading), sum(w.size for w in jax.tree.leaves(weights))
+    operations = 2 * rows * numbers
+    alone = workers() < 2 * jax.local_device_count() or getattr(jax.typeof(x), "vma", None)
+    fits = rows >= _FEW_ROWS and numbers <= _LARGE_WEIGHTS and operations <= _LARGE_STEP
+    return not alone and fits and steps * operations >= _SHORT_LOOP
 
 
 @functools.partial(_scanned.defjvp, symbolic_zeros=True)
 def _derived(cell, reverse, primals, tangents):
     params, carry, x, mask = primals
     dparams, dcarry, dx, _ = tangents
-    pre = cell.pre(params)
+    weights = cell.weights(params)
 
     def body(carry, slices):
         x, valid = slices
-        after, factors = cell.slopes(pre(x, carry[0]), carry)
+        after, factors = cell.slopes(cell.pre(weights, x, carry[0], _dropped), carry)
         after, h = _ended(after, carry, valid, _derived_node)
         return after, (h, carry[0], factors)
 
@@ -127,6 +127,11 @@ def _derived(cell, reverse, primals, tangents):
     dcarry = tuple(map(_filled, dcarry, carry))
     dlast, doutputs = jax.lax.scan(tangent, dcarry, (known, factors, mask), reverse=reverse)
     return (outputs, last), (doutputs, dlast)
+
+
+def _dropped(value):
+    """`keep`, where nothing need be kept."""
+    return value
 
 
 def _ended(after, before, valid, named=lambda h: h):

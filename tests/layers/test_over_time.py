@@ -9,7 +9,6 @@ import pytest
 
 import jaxnodes as jn
 from jaxnodes.layers import over_time
-from jaxnodes.layers.cell_parts import LSTM_CELL
 from tests.layers.test_recurrent import CELLS, KINDS, RUNS, assert_close, problem, weighted
 
 pytestmark = pytest.mark.usefixtures("quick")
@@ -230,39 +229,56 @@ def test_a_derived_node_is_recorded_and_not_patched(kind):
 
 @pytest.fixture
 def two_cores(monkeypatch):
-    """Whatever the machine has; what was compiled for it is left out."""
-    monkeypatch.setattr(over_time, "cores", lambda: 2)
+    """For each device, whatever the machine has; what was compiled for it is left out."""
+    monkeypatch.setattr(over_time, "workers", lambda: 2 * jax.local_device_count())
     over_time.over_time.clear_cache()
     yield
     over_time.over_time.clear_cache()
 
 
-def in_groups(kind, dtype, rows=32, inputs=64, features=128):
-    """A layer of a size whose steps are split, its inputs, carry and mask."""
+def long_enough(kind, dtype, rows=8, steps=60, inputs=48, features=80):
+    """A layer of a size whose loop is split, its inputs, carry and mask."""
     keys = jax.random.split(jax.random.key(22), 4)
     params = getattr(jn, f"{kind}_init")(keys[0], inputs, features, dtype=dtype)
     params["b"] = jax.random.normal(keys[1], params["b"].shape, dtype)
-    x = jax.random.normal(keys[2], (rows, 3, inputs), dtype)
+    x = jax.random.normal(keys[2], (rows, steps, inputs), dtype)
     h = jax.random.normal(keys[3], (rows, features), dtype)
-    mask = jnp.arange(3) < jnp.arange(rows)[:, None] % 4
+    mask = jnp.arange(steps) < 6 * jnp.arange(rows)[:, None]
     return params, x, (h, h / 2) if kind == "lstm" else h, mask
 
 
-@pytest.mark.parametrize(("kind", "expected"), [("lstm", 16), ("gru", 24)])
+def loops(layer, *arguments):
+    """The `while` loops that XLA is given: one for a scan, two and gates for two loops."""
+    return jax.jit(layer).lower(*arguments).as_text().count("stablehlo.while")
+
+
+@pytest.mark.parametrize("kind", ["lstm", "gru"])
 @pytest.mark.parametrize("masked", MASKS)
 @pytest.mark.parametrize("reverse", [False, True])
-def test_steps_in_groups_of_nodes(kind, expected, masked, reverse, two_cores, x64):
-    *arguments, mask = in_groups(kind, jnp.float64)
+def test_two_loops(kind, masked, reverse, two_cores, x64):
+    *arguments, mask = long_enough(kind, jnp.float64)
     options = {"mask": mask if masked else None, "reverse": reverse}
-    layer = jax.jit(lambda p, x, i: RUNS[kind](p, x, initial=i, **options))
-    assert layer.lower(*arguments).as_text().count("stablehlo.dot_general") == expected
+
+    def layer(params, x, initial):
+        return RUNS[kind](params, x, initial=initial, **options)
+
+    assert loops(layer, *arguments) > 2
     theirs = one_by_one(kind, *arguments, **options)
     assert_close(layer(*arguments), theirs, np.dtype("float64"))
 
 
+def test_two_loops_of_more_and_fewer_axes(two_cores):
+    params, x, *_ = long_enough("lstm", jnp.float32)
+    outputs, (h, c) = jn.lstm(params, x)
+    apart = jn.lstm(params, x.reshape(2, 2, 2, *x.shape[1:]))
+    joined = jax.tree.map(lambda y: y.reshape(8, *y.shape[3:]), apart)
+    assert_close(joined, (outputs, (h, c)), np.dtype("float32"))
+    assert loops(lambda x: jn.lstm(params, x), x[0]) == 1
+
+
 @pytest.mark.parametrize("kind", ["lstm", "gru"])
-def test_groups_of_many_networks_and_their_nodes(kind, two_cores):
-    params, x, initial, _ = in_groups(kind, jnp.float32)
+def test_two_loops_of_many_networks_their_nodes_and_gradients(kind, two_cores):
+    params, x, initial, _ = long_enough(kind, jnp.float32)
     many = jax.tree.map(lambda a: jnp.stack([a, -a]), params)
     ours = jax.vmap(lambda p: RUNS[kind](p, x, initial=initial))(many)
     for i in range(2):
@@ -273,32 +289,36 @@ def test_groups_of_many_networks_and_their_nodes(kind, two_cores):
         with jax.named_scope("recurrent"):
             return RUNS[kind](params, x)[0]
 
+    assert loops(run, x) > 2
     outputs, nodes = jn.record(run)(x)
-    np.testing.assert_array_equal(jnp.moveaxis(nodes["recurrent"], 0, 1), outputs)
-    gated = jn.intervene(run)({"recurrent": jnp.zeros(128).at[5].set(1)}, x)
+    np.testing.assert_allclose(jnp.moveaxis(nodes["recurrent"], 0, 1), outputs, atol=1e-6)
+    gated = jn.intervene(run)({"recurrent": jnp.zeros(80).at[5].set(1)}, x)
     assert np.any(gated[..., 5])
     assert not np.any(jnp.delete(gated, 5, axis=-1))
 
+    def theirs(x):
+        return one_by_one(kind, params, x, jax.tree.map(jnp.zeros_like, initial))[0]
+
+    for derive in (jax.grad, lambda f: lambda x: jax.jvp(f, (x,), (x,))[1]):
+        ours, expected = (derive(lambda x, f=f: jnp.mean(f(x) ** 2))(x) for f in (run, theirs))
+        assert_close(ours, expected, np.dtype("float32"))
+
 
 @pytest.mark.parametrize(
-    ("rows", "inputs", "features", "expected"),
+    ("rows", "steps", "inputs", "features", "expected"),
     [
-        (32, 64, 128, 4),
-        (32, 64, 96, 3),
-        (8, 256, 256, 4),
-        (1, 64, 128, 1),  # products too small
-        (32, 64, 64, 1),  # groups too narrow
-        (32, 64, 100, 1),  # of no multiple of 32 nodes
-        (2_000, 64, 128, 1),  # large enough for XLA to split
-        (8, 512, 512, 1),  # weights beyond the caches
+        (32, 128, 64, 128, True),
+        (8, 64, 64, 128, True),
+        (32, 32, 128, 256, True),
+        (4, 1_000, 64, 128, False),  # few rows
+        (32, 64, 8, 16, False),  # soon over
+        (512, 64, 64, 128, False),  # large enough for XLA to split a step
+        (8, 64, 256, 512, False),  # weights beyond a core's cache
     ],
 )
-def test_into_how_many_groups(rows, inputs, features, expected, two_cores, monkeypatch):
-    shapes = {"w_i": (inputs, 4 * features), "w_h": (features, 4 * features), "b": (4 * features,)}
-    params = {name: jax.ShapeDtypeStruct(s, jnp.float32) for name, s in shapes.items()}
-    assert over_time._groups(LSTM_CELL, params, rows) == expected
-    monkeypatch.setattr(over_time, "cores", lambda: 1)
-    assert over_time._groups(LSTM_CELL, params, rows) == 1
-    monkeypatch.setattr(over_time, "cores", lambda: 2)
-    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-    assert over_time._groups(LSTM_CELL, params, rows) == 1
+def test_when_two_loops_pay(rows, steps, inputs, features, expected, two_cores, monkeypatch):
+    weights = (jnp.zeros((inputs + features, 4 * features)), jnp.zeros(4 * features))
+    x = jnp.zeros((steps, rows, inputs))
+    assert over_time._pays(weights, x) == expected
+    monkeypatch.setattr(over_time, "workers", lambda: 2 * jax.local_device_count() - 1)
+    assert not over_time._pays(weights, x)
