@@ -3,7 +3,8 @@
 The step of W1 (784-256-128-10, batch 64) in a compiled scan, with parts of it left out or
 done otherwise; orders of samples, weight gradients, a convolution and the gradients of W3's
 recurrent layers, each by JAX's own rules and by ours; recurrent layers in one loop and in two
-side by side; and Adam's step over 1,000 small leaves with its means kept in two ways. Prints the tables of docs/performance-notes.md.
+side by side; and Adam's step over 1,000 small leaves with its means kept in two ways. Prints
+the tables of docs/performance-notes.md.
 """
 
 import functools
