@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.nn import sigmoid, tanh
 
 from jaxnodes.layers.arrays import Params
@@ -30,17 +31,23 @@ class Cell(NamedTuple):
         made of pass through `keep`, an identity, for `side_by_side`.
       combine: z in one array, without the bias, from the products `x w_i` and `h w_h`.
       act: `(z, carry) -> carry`.
-      slopes: `(z, carry) -> (carry, factors)`, with what `tangent` needs to know of the step.
-      tangent: `(factors, dz, dcarry) -> dcarry`, the derivative of `act`: linear in the
+      derived: `(z, carry, keep) -> (carry, factors)`: `act`, with what `tangent` needs to know of
+        the step, but for its carry.
+      tangent: `(carry, factors, dz, dcarry) -> dcarry`, the derivative of `act`: linear in the
         last two. dz is one array.
+      cotangent: its transpose, `(carry, factors, ct_h, ct_rest, keep) -> (ct_rest, ct_dz, ct_z)`:
+        of the carry, but for what comes through `h w_h`; of dz; and of `h w_h`.
+      passes_h: whether h reaches the next h but through `h w_h`. `ct_rest` begins with it, then.
     """
 
     weights: Callable
     pre: Callable
     combine: Callable
     act: Callable
-    slopes: Callable
+    derived: Callable
     tangent: Callable
+    cotangent: Callable
+    passes_h: bool
 
     def __call__(self, params: Params, carry: Carry, x: jax.Array) -> Carry:
         return self.act(self.pre(self.weights(params), x, carry[0], lambda z: z), carry)
@@ -68,13 +75,19 @@ def simple_rnn_with(activation: Callable) -> Cell:
     def act(z, carry):
         return (activation(z[0]),)
 
-    def slopes(z, carry):
+    def derived(z, carry, keep):
         return act(z, carry), z[0]
 
-    def tangent(z, dz, dcarry):
+    def tangent(carry, z, dz, dcarry):
         return (jax.jvp(activation, (z,), (dz,))[1],)
 
-    return Cell(_stacked, _together(1), operator.add, act, slopes, tangent)
+    def cotangent(carry, z, ct_h, ct_rest, keep):
+        (ct_z,) = jax.vjp(activation, z)[1](ct_h)
+        ct_z = keep(ct_z)
+        return (), ct_z, ct_z
+
+    parts = act, derived, tangent, cotangent
+    return Cell(_stacked, _together(1), operator.add, *parts, passes_h=False)
 
 
 def _lstm_act(z, carry):
@@ -83,23 +96,37 @@ def _lstm_act(z, carry):
     return sigmoid(o) * tanh(c), c
 
 
-def _lstm_slopes(z, carry):
-    (_, before), (i, f, g, o) = carry, z
-    i, f, g, o = sigmoid(i), sigmoid(f), tanh(g), sigmoid(o)
-    c = f * before + i * g
-    t = tanh(c)
-    of_z = [g * i * (1 - i), before * f * (1 - f), i * (1 - g * g), t * o * (1 - o)]
-    return (o * t, c), (jnp.concatenate(of_z, axis=-1), f, o * (1 - t * t))
+def _lstm_derived(z, carry, keep):
+    # One tanh for all gates, and each function once: sigmoid(z) is 1/2 + tanh(z / 2) / 2.
+    (_, c), z = carry, jnp.concatenate(z, axis=-1)
+    half = np.repeat([0.5, 0.5, 1, 0.5], c.shape[-1]).astype(z.dtype)
+    gates = half * keep(tanh(half * z)) + (1 - half)
+    i, f, g, o = jnp.split(gates, 4, axis=-1)
+    c = f * c + i * g
+    tanh_c = keep(tanh(c))
+    return (o * tanh_c, c), (gates, tanh_c)
 
 
-def _lstm_tangent(factors, dz, dcarry):
-    of_z, c_by_c, h_by_c = factors
-    i, f, g, o = jnp.split(of_z * dz, 4, axis=-1)
-    c = c_by_c * dcarry[1] + i + f + g
-    return o + h_by_c * c, c
+def _lstm_tangent(carry, factors, dz, dcarry):
+    (_, c), (gates, tanh_c) = carry, factors
+    i, f, g, o = jnp.split(gates, 4, axis=-1)
+    di, df, dg, do = jnp.split(dz, 4, axis=-1)
+    dc = f * dcarry[1] + g * i * (1 - i) * di + c * f * (1 - f) * df + i * (1 - g * g) * dg
+    return tanh_c * o * (1 - o) * do + o * (1 - tanh_c * tanh_c) * dc, dc
 
 
-LSTM_CELL = Cell(_stacked, _together(4), operator.add, _lstm_act, _lstm_slopes, _lstm_tangent)
+def _lstm_cotangent(carry, factors, ct_h, ct_rest, keep):
+    (_, c), (gates, tanh_c), (ct_c,) = carry, factors, ct_rest
+    i, f, g, o = jnp.split(gates, 4, axis=-1)
+    ct_c = keep(ct_c + ct_h * o * (1 - tanh_c * tanh_c))
+    ct_i, ct_f = ct_c * g * i * (1 - i), ct_c * c * f * (1 - f)
+    ct_g, ct_o = ct_c * i * (1 - g * g), ct_h * tanh_c * o * (1 - o)
+    ct_z = keep(jnp.concatenate([keep(ct) for ct in (ct_i, ct_f, ct_g, ct_o)], axis=-1))
+    return (f * ct_c,), ct_z, ct_z
+
+
+_LSTM_PARTS = _lstm_act, _lstm_derived, _lstm_tangent, _lstm_cotangent
+LSTM_CELL = Cell(_stacked, _together(4), operator.add, *_LSTM_PARTS, passes_h=False)
 
 
 # Of a GRU z has four blocks, as its bias: r, z, and the two parts of n, which r keeps apart.
@@ -128,18 +155,29 @@ def _gru_act(pre, carry):
     return ((1 - z) * n + z * h,)
 
 
-def _gru_slopes(pre, carry):
+def _gru_derived(pre, carry, keep):
     (h,), (r, z, n, n_h) = carry, pre
-    r, z = sigmoid(r), sigmoid(z)
-    n = tanh(n + r * n_h)
-    by_n = (1 - z) * (1 - n * n)
-    of_pre = [by_n * n_h * r * (1 - r), (h - n) * z * (1 - z), by_n, by_n * r]
-    return ((1 - z) * n + z * h,), (jnp.concatenate(of_pre, axis=-1), z)
+    r, z = keep(sigmoid(r)), keep(sigmoid(z))
+    n = keep(tanh(n + r * n_h))
+    return ((1 - z) * n + z * h,), (r, z, n, n_h)
 
 
-def _gru_tangent(factors, dz, dcarry):
-    of_pre, h_by_h = factors
-    return (sum(jnp.split(of_pre * dz, 4, axis=-1)) + h_by_h * dcarry[0],)
+def _gru_tangent(carry, factors, dz, dcarry):
+    (h,), (r, z, n, n_h) = carry, factors
+    dr_z, dz_z, dn_z, dn_h = jnp.split(dz, 4, axis=-1)
+    dn = (1 - z) * (1 - n * n) * (dn_z + r * dn_h + n_h * r * (1 - r) * dr_z)
+    return (dn + (h - n) * z * (1 - z) * dz_z + z * dcarry[0],)
 
 
-GRU_CELL = Cell(_gru_weights, _gru_pre, _gru_combine, _gru_act, _gru_slopes, _gru_tangent)
+def _gru_cotangent(carry, factors, ct_h, ct_rest, keep):
+    (h,), (r, z, n, n_h), (passed,) = carry, factors, ct_rest
+    ct_h = keep(ct_h + passed)
+    ct_n = keep(ct_h * (1 - z) * (1 - n * n))
+    ct_r, ct_z = keep(ct_n * n_h * r * (1 - r)), keep(ct_h * (h - n) * z * (1 - z))
+    ct_n_h = keep(ct_n * r)
+    ct_dz = keep(jnp.concatenate([ct_r, ct_z, ct_n, ct_n_h], axis=-1))
+    return (z * ct_h,), ct_dz, keep(jnp.concatenate([ct_r, ct_z, ct_n_h], axis=-1))
+
+
+_GRU_PARTS = _gru_act, _gru_derived, _gru_tangent, _gru_cotangent
+GRU_CELL = Cell(_gru_weights, _gru_pre, _gru_combine, *_GRU_PARTS, passes_h=True)

@@ -36,35 +36,43 @@ Step = Callable[[Any, Any, Any, Keep], tuple[Any, Any]]
 
 
 def side_by_side(
-    step: Step, constants: Any, carry: Any, xs: Any, *, reverse: bool = False
-) -> tuple[Any, Any]:
+    step: Step,
+    constants: Any,
+    carry: Any,
+    xs: Any,
+    apart: tuple[Any, Any] = (None, None),
+    *,
+    reverse: bool = False,
+) -> tuple[Any, Any, tuple[Any, Any]]:
     """`jax.lax.scan` of a step that does to each row the same, in two loops.
 
     Args:
-      step: `(constants, carry, x, keep) -> (carry, y)`. What it does has to pass each
+      step: `(constants, carry, (x, a), keep) -> (carry, (y, b))`. What it does has to pass each
         intermediate value that XLA will hold in memory through `keep`, which returns it.
       constants: a pytree of arrays, the same for all rows.
       carry: a pytree of arrays (rows, ...), of 2 rows or more.
       xs: a pytree of arrays (steps, rows, ...), of 1 step or more.
+      apart: more of them, as `halves` has them.
       reverse: whether to begin at the last step; outputs stay where their inputs are.
 
     Returns:
-      `(carry, ys)`, as of `jax.lax.scan`.
+      `(carry, ys, bs)`: as of `jax.lax.scan`, but for the bs, which stay apart.
     """
-    halves = tuple(zip(_in_two(carry, 0), _in_two(xs, 1), strict=True))
-    plans = [_plan(step, constants, *half) for half in halves]
+    inputs = zip(halves(carry, 0), zip(halves(xs, 1), apart, strict=True), strict=True)
+    inputs = tuple(inputs)
+    plans = [_plan(step, constants, *half) for half in inputs]
     # Different numbers, for XLA makes one array of two that are alike, and then a copy of it.
     numbers = itertools.count()
     room = [[_filled(y, next(numbers)) for y in jax.tree.leaves(ys)] for ys, _ in plans]
     never = lax.optimization_barrier(jnp.bool_(False))
     tokens = (jnp.float32(0),) * 3
-    begun, (tokens, constants, halves, room) = _gate(never, 1, (tokens, constants, halves, room))
+    begun, (tokens, constants, inputs, room) = _gate(never, 1, (tokens, constants, inputs, room))
     gates = [_gate(never, k, token) for k, token in enumerate(tokens, start=2)]
     # One more operation behind each other's, for the queue is split when one is taken from it.
     gates.append(_gate(never, 5, gates[2][1]))
     loops = [
         _loop(step, reverse, never, constants, half, plan, space, token)
-        for half, plan, space, (_, token) in zip(halves, plans, room, gates[:2], strict=True)
+        for half, plan, space, (_, token) in zip(inputs, plans, room, gates[:2], strict=True)
     ]
     results, rest = zip(*loops, strict=True)
     # XLA uses memory again once nobody asks for what is in it. Here all of it is asked for after
@@ -72,15 +80,26 @@ def side_by_side(
     goes_on, *_ = rest[0]
     asked = goes_on & (sum(map(_first, jax.tree.leaves([begun, gates, rest]))) > 0)
 
-    def joined(axis):
-        def join(*parts):
-            whole = jnp.concatenate(parts, axis=axis)
-            return jnp.where(asked, jnp.zeros((), whole.dtype), whole)
+    _, ((carry_a, (ys_a, bs_a)), (carry_b, (ys_b, bs_b))) = _gate(asked, 6, results)
 
-        return join
+    def joined(axis, a, b):
+        return jax.tree.map(lambda *parts: jnp.concatenate(parts, axis=axis), a, b)
 
-    (carry_a, ys_a), (carry_b, ys_b) = results
-    return jax.tree.map(joined(0), carry_a, carry_b), jax.tree.map(joined(1), ys_a, ys_b)
+    return joined(0, carry_a, carry_b), joined(1, ys_a, ys_b), (bs_a, bs_b)
+
+
+def halves(tree: Any, axis: int) -> tuple[Any, Any]:
+    """Arrays in two along an axis, the first part the smaller one if they differ."""
+
+    def half(k):
+        def of(x):
+            cut = x.shape[axis] // 2
+            bounds = (0, cut) if k == 0 else (cut, x.shape[axis])
+            return lax.slice_in_dim(x, *bounds, axis=axis)
+
+        return jax.tree.map(of, tree)
+
+    return half(0), half(1)
 
 
 def _loop(step, reverse, never, constants, half, plan, room, token):
@@ -91,7 +110,7 @@ def _loop(step, reverse, never, constants, half, plan, room, token):
     index, spare = (token.astype(_COUNT) + _COUNT(k) for k in (first, steps))
     numbers = itertools.count(1)
     filled = [_filled(s, token + jnp.float32(next(numbers))) for s in scratch]
-    pads = [_gate(never, 6 + k, token) for k in range(_FILLS - 2 - len(filled))]
+    pads = [_gate(never, 7 + k, token) for k in range(_FILLS - 2 - len(filled))]
 
     def body(loop):
         _, i, _, carry, old, room = loop
@@ -155,15 +174,3 @@ def _filled(shape, value):
 
 def _first(x):
     return x[(0,) * x.ndim].astype(jnp.float32)
-
-
-def _in_two(tree, axis):
-    def half(k):
-        def of(x):
-            cut = x.shape[axis] // 2
-            bounds = (0, cut) if k == 0 else (cut, x.shape[axis])
-            return lax.slice_in_dim(x, *bounds, axis=axis)
-
-        return jax.tree.map(of, tree)
-
-    return half(0), half(1)

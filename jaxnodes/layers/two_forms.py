@@ -5,10 +5,12 @@ platforms see. The other one is only what XLA is given on CPU, so that it need n
 differentiable, nor have its nodes where they belong.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from jax.core import eval_jaxpr
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
@@ -25,7 +27,33 @@ def two_forms(plain: Callable, on_cpu: Callable, *operands: Any) -> Any:
       on_cpu: the same function, written another way.
       operands: what both take.
     """
-    flat, tree = jax.tree.flatten(operands)
+    return _bound(plain, on_cpu, None, (), operands)
+
+
+def two_linear_forms(
+    plain: Callable, on_cpu: Callable, transpose: Callable, constants: Any, operands: Any
+) -> Any:
+    """`two_forms(plain, on_cpu, constants, operands)`, linear in `operands`.
+
+    Args:
+      plain, on_cpu: as in `two_forms`.
+      transpose: `(constants, cotangents of the outputs) -> cotangents of the operands`.
+      constants: a pytree of arrays.
+      operands: a pytree of arrays.
+    """
+
+    def flat_transpose(constants_tree, outputs_tree, *flat):
+        count = constants_tree.num_leaves
+        constants = jax.tree.unflatten(constants_tree, flat[:count])
+        cotangents = jax.tree.unflatten(outputs_tree, flat[count:])
+        return jax.tree.leaves(transpose(constants, cotangents))
+
+    return _bound(plain, on_cpu, flat_transpose, constants, operands)
+
+
+def _bound(plain, on_cpu, transpose, constants, operands):
+    arguments = operands if transpose is None else (constants, operands)
+    flat, tree = jax.tree.flatten(arguments)
 
     def traced(form):
         def from_flat(*flat):
@@ -34,32 +62,83 @@ def two_forms(plain: Callable, on_cpu: Callable, *operands: Any) -> Any:
         return jax.make_jaxpr(from_flat, return_shape=True)(*flat)
 
     jaxpr, shapes = traced(plain)
-    outputs = two_forms_p.bind(*flat, jaxpr=jaxpr, on_cpu=traced(on_cpu)[0])
-    return jax.tree.unflatten(jax.tree.structure(shapes), outputs)
+    outputs_tree = jax.tree.structure(shapes)
+    if transpose is not None:
+        transpose = functools.partial(transpose, jax.tree.structure(constants), outputs_tree)
+    outputs = two_forms_p.bind(
+        *flat,
+        jaxpr=jaxpr,
+        on_cpu=traced(on_cpu)[0],
+        transpose=transpose,
+        constants=len(jax.tree.leaves(constants)),
+    )
+    return jax.tree.unflatten(outputs_tree, outputs)
 
 
 def _evaluated(closed: Any) -> Callable:
     return lambda *operands: eval_jaxpr(closed.jaxpr, closed.consts, *operands)
 
 
-def _jvp(primals, tangents, *, jaxpr, on_cpu):
+def _jvp(primals, tangents, **params):
     varied = [i for i, tangent in enumerate(tangents) if not isinstance(tangent, ad.Zero)]
+    count = params["constants"]
+    if params["transpose"] is not None and min(varied) >= count:
+        linear = map(ad.instantiate_zeros, tangents[count:])
+        return tuple(
+            two_forms_p.bind(*primals[:count], *operands, **params)
+            for operands in (primals[count:], linear)
+        )
 
     def of_varied(*values):
         operands = list(primals)
         for i, value in zip(varied, values, strict=True):
             operands[i] = value
-        return _evaluated(jaxpr)(*operands)
+        return _evaluated(params["jaxpr"])(*operands)
 
     return jax.jvp(of_varied, [primals[i] for i in varied], [tangents[i] for i in varied])
 
 
-def _batch(operands, dims, *, jaxpr, on_cpu):
+def _transpose(cotangents, *operands, jaxpr, transpose, constants, **_):
+    cotangents = [ad.instantiate_zeros(ct) if isinstance(ct, ad.Zero) else ct for ct in cotangents]
+    linear = transpose(*operands[:constants], *cotangents)
+    cts = [
+        ct if ad.is_undefined_primal(operand) else None
+        for operand, ct in zip(operands[constants:], linear, strict=True)
+    ]
+    return [None] * constants + cts
+
+
+def _batch(operands, dims, *, jaxpr, on_cpu, transpose, constants):
+    if transpose is not None:
+        # What is transposed has the axis, so that its transpose need not sum over it.
+        size = next(x.shape[d] for x, d in zip(operands, dims, strict=True) if d is not None)
+        linear = [
+            jnp.broadcast_to(x, (size, *x.shape)) if d is None else jnp.moveaxis(x, d, 0)
+            for x, d in zip(operands[constants:], dims[constants:], strict=True)
+        ]
+        operands = [*operands[:constants], *linear]
+        dims = [*dims[:constants], *[0] * len(linear)]
+        transpose = _batched_transpose(transpose, dims[:constants])
+
     def batched(closed):
         return jax.make_jaxpr(jax.vmap(_evaluated(closed), tuple(dims)))(*operands)
 
-    outputs = two_forms_p.bind(*operands, jaxpr=batched(jaxpr), on_cpu=batched(on_cpu))
+    outputs = two_forms_p.bind(
+        *operands,
+        jaxpr=batched(jaxpr),
+        on_cpu=batched(on_cpu),
+        transpose=transpose,
+        constants=constants,
+    )
     return outputs, [0] * len(outputs)
+
+
+def _batched_transpose(transpose, dims):
+    def batched(*flat):
+        cotangents = [0] * (len(flat) - len(dims))
+        return jax.vmap(transpose, (*dims, *cotangents))(*flat)
+
+    return batched
 
 
 def _lowering(form):
@@ -74,8 +153,9 @@ def _impl(*operands, **params):
 
 
 two_forms_p.def_impl(_impl)
-two_forms_p.def_abstract_eval(lambda *_, jaxpr, on_cpu: jaxpr.out_avals)
+two_forms_p.def_abstract_eval(lambda *_, jaxpr, **__: jaxpr.out_avals)
 ad.primitive_jvps[two_forms_p] = _jvp
+ad.primitive_transposes[two_forms_p] = _transpose
 batching.primitive_batchers[two_forms_p] = _batch
 mlir.register_lowering(two_forms_p, _lowering("jaxpr"))
 mlir.register_lowering(two_forms_p, _lowering("on_cpu"), platform="cpu")

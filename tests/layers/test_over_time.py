@@ -1,6 +1,7 @@
 """The gradients that recurrent layers form after the loop, against JAX's own of single cells."""
 
 import functools
+import re
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +15,7 @@ from tests.layers.test_recurrent import CELLS, KINDS, RUNS, assert_close, proble
 pytestmark = pytest.mark.usefixtures("quick")
 
 MASKS = [False, True]
+SHORT_LOOP = over_time._SHORT_LOOP
 
 
 def one_by_one(kind, params, x, initial, mask=None, reverse=False, cell=None):
@@ -231,19 +233,20 @@ def test_a_derived_node_is_recorded_and_not_patched(kind):
 def two_cores(monkeypatch):
     """For each device, whatever the machine has; what was compiled for it is left out."""
     monkeypatch.setattr(over_time, "workers", lambda: 2 * jax.local_device_count())
+    monkeypatch.setattr(over_time, "_SHORT_LOOP", 0)
     over_time.over_time.clear_cache()
     yield
     over_time.over_time.clear_cache()
 
 
-def long_enough(kind, dtype, rows=8, steps=60, inputs=48, features=80):
+def long_enough(kind, dtype, rows=8, steps=4, inputs=3, features=5):
     """A layer of a size whose loop is split, its inputs, carry and mask."""
     keys = jax.random.split(jax.random.key(22), 4)
     params = getattr(jn, f"{kind}_init")(keys[0], inputs, features, dtype=dtype)
     params["b"] = jax.random.normal(keys[1], params["b"].shape, dtype)
     x = jax.random.normal(keys[2], (rows, steps, inputs), dtype)
     h = jax.random.normal(keys[3], (rows, features), dtype)
-    mask = jnp.arange(steps) < 6 * jnp.arange(rows)[:, None]
+    mask = jnp.arange(steps) < jnp.arange(rows)[:, None] % (steps + 1)
     return params, x, (h, h / 2) if kind == "lstm" else h, mask
 
 
@@ -252,7 +255,17 @@ def loops(layer, *arguments):
     return jax.jit(layer).lower(*arguments).as_text().count("stablehlo.while")
 
 
-@pytest.mark.parametrize("kind", ["lstm", "gru"])
+def pulled(layer):
+    """Outputs and gradients, for random cotangents."""
+
+    def run(*arguments):
+        y, pull = jax.vjp(layer, *arguments)
+        return y, pull(like(y, 23))
+
+    return run
+
+
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("masked", MASKS)
 @pytest.mark.parametrize("reverse", [False, True])
 def test_two_loops(kind, masked, reverse, two_cores, x64):
@@ -262,9 +275,83 @@ def test_two_loops(kind, masked, reverse, two_cores, x64):
     def layer(params, x, initial):
         return RUNS[kind](params, x, initial=initial, **options)
 
+    def cells(params, x, initial):
+        return one_by_one(kind, params, x, initial, **options)
+
     assert loops(layer, *arguments) > 2
-    theirs = one_by_one(kind, *arguments, **options)
-    assert_close(layer(*arguments), theirs, np.dtype("float64"))
+    assert loops(pulled(layer), *arguments) > 4
+    assert_close(layer(*arguments), cells(*arguments), np.dtype("float64"))
+    equal(pulled, layer, cells, *arguments)
+    tangents = like(tuple(arguments), 24)
+    equal(lambda f: lambda *a: jax.jvp(f, a, tangents), layer, cells, *arguments)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_second_derivatives_of_two_loops(kind, two_cores, x64):
+    params, x, initial, mask = long_enough(kind, jnp.float64)
+    direction = like(params, 25)
+
+    def twice(run):
+        def slope(params):
+            gradient = jax.grad(lambda p: weighted(run(p)))(params)
+            products = jax.tree.map(jnp.vdot, gradient, direction)
+            return sum(jax.tree.leaves(products))
+
+        return lambda params: (jax.grad(slope)(params), jax.jvp(slope, (params,), (direction,)))
+
+    for valid in (None, mask):
+        equal(
+            twice,
+            lambda p, valid=valid: RUNS[kind](p, x, initial=initial, mask=valid)[0],
+            lambda p, valid=valid: one_by_one(kind, p, x, initial, valid)[0],
+            params,
+        )
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("in_axes", [(0, None, None), (None, 0, None), (0, 0, 0)])
+def test_gradients_of_two_loops_of_many_networks(kind, in_axes, two_cores, x64):
+    *arguments, _ = long_enough(kind, jnp.float64)
+    many = [
+        jax.tree.map(lambda a: jnp.stack([a, -a, a / 2]), argument) if axis == 0 else argument
+        for argument, axis in zip(arguments, in_axes, strict=True)
+    ]
+
+    def gradients(run):
+        def loss(params, x, initial):
+            return weighted(run(params, x, initial)[0])
+
+        return jax.vmap(jax.grad(loss, (0, 1, 2)), in_axes)
+
+    def layer(params, x, initial):
+        return RUNS[kind](params, x, initial=initial)
+
+    assert loops(gradients(layer), *many) > 4
+    equal(gradients, layer, lambda p, x, i: one_by_one(kind, p, x, i), *many)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("masked", MASKS)
+def test_two_loops_share_no_memory(kind, masked, two_cores):
+    """Else the second one would wait for the first: read off what XLA compiled."""
+    jax.config.update("jax_disable_most_optimizations", False)
+    params, x, _, mask = long_enough(kind, jnp.float32)
+
+    def layer(params, x):
+        return RUNS[kind](params, x, mask=mask if masked else None)[0]
+
+    for run, count in ((layer, 2), (pulled(layer), 4)):
+        text = jax.jit(run).lower(params, x).compile().as_text()
+        found = [line for line in text.splitlines() if " while(" in line and "u32[]" in line]
+        assert len(found) == count
+        for line in found:
+            body = line.split("body=")[1].split(",")[0]
+            *lines, root = text.split(f"\n{body} (")[1].split("\n}")[0].splitlines()[1:]
+            carried = re.findall(r"%[\w.-]+", root.split(" tuple(")[1].split(")")[0])
+            views = ("get-tuple-element(", "parameter(", "constant(", "bitcast(")
+            made = [line.split()[0] for line in lines if not any(view in line for view in views)]
+            assert len(made) > 6
+            assert set(made) <= set(carried)
 
 
 def test_two_loops_of_more_and_fewer_axes(two_cores):
@@ -273,7 +360,7 @@ def test_two_loops_of_more_and_fewer_axes(two_cores):
     apart = jn.lstm(params, x.reshape(2, 2, 2, *x.shape[1:]))
     joined = jax.tree.map(lambda y: y.reshape(8, *y.shape[3:]), apart)
     assert_close(joined, (outputs, (h, c)), np.dtype("float32"))
-    assert loops(lambda x: jn.lstm(params, x), x[0]) == 1
+    assert loops(lambda x: jn.lstm(params, x), x[0]) == 1  # of one row
 
 
 @pytest.mark.parametrize("kind", ["lstm", "gru"])
@@ -292,9 +379,9 @@ def test_two_loops_of_many_networks_their_nodes_and_gradients(kind, two_cores):
     assert loops(run, x) > 2
     outputs, nodes = jn.record(run)(x)
     np.testing.assert_allclose(jnp.moveaxis(nodes["recurrent"], 0, 1), outputs, atol=1e-6)
-    gated = jn.intervene(run)({"recurrent": jnp.zeros(80).at[5].set(1)}, x)
-    assert np.any(gated[..., 5])
-    assert not np.any(jnp.delete(gated, 5, axis=-1))
+    gated = jn.intervene(run)({"recurrent": jnp.zeros(5).at[2].set(1)}, x)
+    assert np.any(gated[..., 2])
+    assert not np.any(jnp.delete(gated, 2, axis=-1))
 
     def theirs(x):
         return one_by_one(kind, params, x, jax.tree.map(jnp.zeros_like, initial))[0]
@@ -317,8 +404,9 @@ def test_two_loops_of_many_networks_their_nodes_and_gradients(kind, two_cores):
     ],
 )
 def test_when_two_loops_pay(rows, steps, inputs, features, expected, two_cores, monkeypatch):
+    monkeypatch.setattr(over_time, "_SHORT_LOOP", SHORT_LOOP)
     weights = (jnp.zeros((inputs + features, 4 * features)), jnp.zeros(4 * features))
     x = jnp.zeros((steps, rows, inputs))
-    assert over_time._pays(weights, x) == expected
+    assert over_time._parts(weights, x) == (2 if expected else 1)
     monkeypatch.setattr(over_time, "workers", lambda: 2 * jax.local_device_count() - 1)
-    assert not over_time._pays(weights, x)
+    assert over_time._parts(weights, x) == 1

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import jaxnodes as jn
-from jaxnodes.layers.two_forms import two_forms
+from jaxnodes.layers.two_forms import two_forms, two_linear_forms
 from jaxnodes.primitive import node
 
 
@@ -72,3 +72,49 @@ def test_nodes_are_those_of_the_plain_form():
     gated = jn.intervene(run)({"h": jnp.zeros(3)}, X, W)
     np.testing.assert_array_equal(gated["y"], jnp.zeros(3))
     np.testing.assert_array_equal(gated["z"], 2 * W)
+
+
+def linear(constants, operands):
+    (w,), (x, y) = constants, operands
+    return {"sum": w * x + y, "twice": 2 * y}
+
+
+def transpose(constants, cotangents):
+    """Not the transpose, so that one sees that it is asked."""
+    (w,) = constants
+    return 10 * w * cotangents["sum"], 3 * cotangents["twice"] + 100
+
+
+def linear_run(w, x, y):
+    return two_linear_forms(linear, linear, transpose, (w,), (x, y))
+
+
+def test_a_linear_form_is_transposed_as_it_says():
+    y, pull = jax.vjp(lambda x, y: linear_run(W, x, y), X, X)
+    jax.tree.map(np.testing.assert_array_equal, y, linear((W,), (X, X)))
+    dx, dy = pull({"sum": X, "twice": X})
+    np.testing.assert_array_equal(dx, 10 * W * X)
+    np.testing.assert_array_equal(dy, 3 * X + 100)
+    # One operand alone; an output without a cotangent.
+    (dx,) = jax.vjp(lambda x: linear_run(W, x, X)["twice"], X)[1](X)
+    np.testing.assert_array_equal(dx, jnp.zeros(3))
+
+
+def test_a_linear_form_has_the_derivatives_of_its_plain_one_otherwise():
+    value, tangent = jax.jvp(lambda w: linear_run(w, X, X)["sum"], (W,), (jnp.ones(3),))
+    np.testing.assert_array_equal(value, W * X + X)
+    np.testing.assert_array_equal(tangent, X)
+
+
+@pytest.mark.parametrize("in_axes", [(0, None, 0), (None, 0, 0), (0, 0, None)])
+def test_many_linear_forms(in_axes):
+    arguments = [jnp.stack([W, 2 * W]) if axis == 0 else W for axis in in_axes]
+    y, pull = jax.vjp(
+        lambda x, y: jax.vmap(linear_run, in_axes)(arguments[0], x, y), *arguments[1:]
+    )
+    rows = [jnp.broadcast_to(a, (2, 3)) for a in arguments]
+    jax.tree.map(np.testing.assert_array_equal, y, linear((rows[0],), rows[1:]))
+    dx, dy = pull({"sum": rows[1], "twice": rows[1]})
+    expected = [10 * rows[0] * rows[1], 3 * rows[1] + 100]
+    for came, whole, axis in zip((dx, dy), expected, in_axes[1:], strict=True):
+        np.testing.assert_array_equal(came, whole if axis == 0 else jnp.sum(whole, axis=0))
