@@ -169,12 +169,12 @@ def _tangent_loop(cell: Cell, reverse: bool, parts: int) -> Callable:
 
 
 def _passed(cell: Cell, like: jax.Array, always: bool = False) -> list[jax.Array]:
-    """Nothing, where h reaches the next h otherwise than through `h w_h`."""
+    """A cotangent of what has not yet come, where h reaches the next h but through `h w_h`."""
     return [jnp.zeros_like(like)] if cell.passes_h or always else []
 
 
 def _if_masked(keep, values, valid):
-    """Values that a mask chooses from, which are used twice."""
+    """What a mask chooses from is kept, for it is used twice."""
     return values if valid is None else tuple(map(keep, values))
 
 
@@ -219,10 +219,10 @@ def _before(states: jax.Array, start: jax.Array, reverse: bool) -> jax.Array:
 
 
 def _parts(weights: Any, x: jax.Array) -> int:
-    """Whether one loop is the fastest form, or two of half the rows.
+    """How many loops are fastest: one, or two of half the rows.
 
-    They are where each core has rows enough, where the weights fit into its own cache, and
-    where XLA does not split a step by itself; `benchmarks.parts` has how much.
+    Two are, where a core has rows enough, its cache holds the weights, and XLA does not split
+    a step by itself. `benchmarks.parts` has how much that gains.
     """
     steps, *leading, _ = x.shape
     rows, numbers = math.prod(leading), sum(w.size for w in jax.tree.leaves(weights))

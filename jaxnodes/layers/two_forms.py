@@ -65,6 +65,8 @@ def _bound(plain, on_cpu, transpose, constants, operands):
     outputs_tree = jax.tree.structure(shapes)
     if transpose is not None:
         transpose = functools.partial(transpose, jax.tree.structure(constants), outputs_tree)
+        # Compiled, for outside of jit JAX transposes anew at each call what it has traced once.
+        transpose = jax.jit(transpose, inline=True)
     outputs = two_forms_p.bind(
         *flat,
         jaxpr=jaxpr,
@@ -98,9 +100,8 @@ def _jvp(primals, tangents, **params):
     return jax.jvp(of_varied, [primals[i] for i in varied], [tangents[i] for i in varied])
 
 
-def _transpose(cotangents, *operands, jaxpr, transpose, constants, **_):
-    cotangents = [ad.instantiate_zeros(ct) if isinstance(ct, ad.Zero) else ct for ct in cotangents]
-    linear = transpose(*operands[:constants], *cotangents)
+def _transpose(cotangents, *operands, transpose, constants, **_):
+    linear = transpose(*operands[:constants], *map(ad.instantiate_zeros, cotangents))
     cts = [
         ct if ad.is_undefined_primal(operand) else None
         for operand, ct in zip(operands[constants:], linear, strict=True)
@@ -138,7 +139,7 @@ def _batched_transpose(transpose, dims):
         cotangents = [0] * (len(flat) - len(dims))
         return jax.vmap(transpose, (*dims, *cotangents))(*flat)
 
-    return batched
+    return jax.jit(batched, inline=True)
 
 
 def _lowering(form):
@@ -148,8 +149,8 @@ def _lowering(form):
     return mlir.lower_fun(lowered, multiple_results=True)
 
 
-def _impl(*operands, **params):
-    return jax.jit(lambda *operands: two_forms_p.bind(*operands, **params))(*operands)
+def _impl(*operands, jaxpr, on_cpu, **_):
+    return _evaluated(on_cpu if jax.default_backend() == "cpu" else jaxpr)(*operands)
 
 
 two_forms_p.def_impl(_impl)

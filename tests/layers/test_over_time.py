@@ -286,6 +286,37 @@ def test_two_loops(kind, masked, reverse, two_cores, x64):
     equal(lambda f: lambda *a: jax.jvp(f, a, tangents), layer, cells, *arguments)
 
 
+@pytest.mark.parametrize("parts", [1, 2])
+def test_outside_of_jit_a_second_gradient_traces_nothing(parts, two_cores, monkeypatch):
+    params, x, *_ = long_enough("simple_rnn", jnp.float32)
+    monkeypatch.setattr(over_time, "_parts", lambda *_: parts)
+    traces = []
+
+    def counted(z):
+        traces.append(z)
+        return jnp.tanh(z)
+
+    def gradient():
+        return jax.grad(lambda p: jnp.sum(jn.simple_rnn(p, x, activation=counted)[0]))(params)
+
+    first = gradient()
+    after = len(traces)
+    assert after
+    jax.tree.map(np.testing.assert_array_equal, gradient(), first)
+    assert len(traces) == after
+
+
+def test_without_jit(two_cores):
+    params, x, *_ = long_enough("gru", jnp.float32)
+
+    def gradient():
+        return jax.grad(lambda p: jnp.sum(jn.gru(p, x)[0]))(params)
+
+    compiled = gradient()
+    with jax.disable_jit():
+        assert_close(gradient(), compiled, np.dtype("float32"))
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_second_derivatives_of_two_loops(kind, two_cores, x64):
     params, x, initial, mask = long_enough(kind, jnp.float64)
