@@ -193,7 +193,7 @@ class _Loop(NamedTuple):
 def _loop(step: Callable, reverse: bool, parts: int) -> _Loop:
     def plain(constants, carry, xs, apart=(None,) * parts):
         def body(carry, slices):
-            return step(constants, carry, slices, _dropped)
+            return step(constants, carry, slices, _unchanged)
 
         joined = jax.tree.map(lambda *a: jnp.concatenate(a, axis=1), *apart)
         last, (ys, bs) = jax.lax.scan(body, carry, (xs, joined), reverse=reverse)
@@ -233,7 +233,7 @@ def _parts(weights: Any, x: jax.Array) -> int:
     return 2 if not alone and fits and steps * operations >= _SHORT_LOOP else 1
 
 
-def _dropped(value):
+def _unchanged(value):
     """`keep`, where nothing need be kept."""
     return value
 

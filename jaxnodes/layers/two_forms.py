@@ -11,8 +11,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.core import eval_jaxpr
-from jax.extend.core import Primitive
+from jax.extend.core import Primitive, jaxpr_as_fun
 from jax.interpreters import ad, batching, mlir
 
 two_forms_p = Primitive("two_forms")
@@ -77,10 +76,6 @@ def _bound(plain, on_cpu, transpose, constants, operands):
     return jax.tree.unflatten(outputs_tree, outputs)
 
 
-def _evaluated(closed: Any) -> Callable:
-    return lambda *operands: eval_jaxpr(closed.jaxpr, closed.consts, *operands)
-
-
 def _jvp(primals, tangents, **params):
     varied = [i for i, tangent in enumerate(tangents) if not isinstance(tangent, ad.Zero)]
     count = params["constants"]
@@ -95,7 +90,7 @@ def _jvp(primals, tangents, **params):
         operands = list(primals)
         for i, value in zip(varied, values, strict=True):
             operands[i] = value
-        return _evaluated(params["jaxpr"])(*operands)
+        return jaxpr_as_fun(params["jaxpr"])(*operands)
 
     return jax.jvp(of_varied, [primals[i] for i in varied], [tangents[i] for i in varied])
 
@@ -122,7 +117,7 @@ def _batch(operands, dims, *, jaxpr, on_cpu, transpose, constants):
         transpose = _batched_transpose(transpose, dims[:constants])
 
     def batched(closed):
-        return jax.make_jaxpr(jax.vmap(_evaluated(closed), tuple(dims)))(*operands)
+        return jax.make_jaxpr(jax.vmap(jaxpr_as_fun(closed), tuple(dims)))(*operands)
 
     outputs = two_forms_p.bind(
         *operands,
@@ -144,13 +139,13 @@ def _batched_transpose(transpose, dims):
 
 def _lowering(form):
     def lowered(*operands, **params):
-        return _evaluated(params[form])(*operands)
+        return jaxpr_as_fun(params[form])(*operands)
 
     return mlir.lower_fun(lowered, multiple_results=True)
 
 
 def _impl(*operands, jaxpr, on_cpu, **_):
-    return _evaluated(on_cpu if jax.default_backend() == "cpu" else jaxpr)(*operands)
+    return jaxpr_as_fun(on_cpu if jax.default_backend() == "cpu" else jaxpr)(*operands)
 
 
 two_forms_p.def_impl(_impl)

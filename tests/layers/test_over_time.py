@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import jaxnodes as jn
+from jaxnodes import cores
 from jaxnodes.layers import over_time
 from tests.layers.test_recurrent import CELLS, KINDS, RUNS, assert_close, problem, weighted
 
@@ -388,7 +389,9 @@ def test_two_loops_share_no_memory(kind, masked, two_cores):
 def test_two_loops_of_more_and_fewer_axes(two_cores):
     params, x, *_ = long_enough("lstm", jnp.float32)
     outputs, (h, c) = jn.lstm(params, x)
-    apart = jn.lstm(params, x.reshape(2, 2, 2, *x.shape[1:]))
+    of_axes = x.reshape(2, 2, 2, *x.shape[1:])
+    assert loops(lambda x: jn.lstm(params, x), of_axes) > 2
+    apart = jn.lstm(params, of_axes)
     joined = jax.tree.map(lambda y: y.reshape(8, *y.shape[3:]), apart)
     assert_close(joined, (outputs, (h, c)), np.dtype("float32"))
     assert loops(lambda x: jn.lstm(params, x), x[0]) == 1  # of one row
@@ -409,7 +412,7 @@ def test_two_loops_of_many_networks_their_nodes_and_gradients(kind, two_cores):
 
     assert loops(run, x) > 2
     outputs, nodes = jn.record(run)(x)
-    np.testing.assert_allclose(jnp.moveaxis(nodes["recurrent"], 0, 1), outputs, atol=1e-6)
+    np.testing.assert_array_equal(jnp.moveaxis(nodes["recurrent"], 0, 1), outputs)
     gated = jn.intervene(run)({"recurrent": jnp.zeros(5).at[2].set(1)}, x)
     assert np.any(gated[..., 2])
     assert not np.any(jnp.delete(gated, 2, axis=-1))
@@ -440,4 +443,7 @@ def test_when_two_loops_pay(rows, steps, inputs, features, expected, two_cores, 
     x = jnp.zeros((steps, rows, inputs))
     assert over_time._parts(weights, x) == (2 if expected else 1)
     monkeypatch.setattr(over_time, "workers", lambda: 2 * jax.local_device_count() - 1)
+    assert over_time._parts(weights, x) == 1
+    monkeypatch.setattr(over_time, "workers", cores.workers)
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
     assert over_time._parts(weights, x) == 1
