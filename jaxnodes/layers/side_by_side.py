@@ -10,11 +10,14 @@ thread (`ThunkExecutor` in XLA's source, xla/backends/cpu/runtime). So here:
 - *No memory is shared.* XLA would give the second loop the memory of the first one's
   intermediate values. What is carried from step to step is never shared; thus each intermediate
   value (`keep`) is carried, though no step reads that of the step before.
-- *All begin at one moment.* Gates, loops that run no step, which XLA can't know, hold back all
-  that the two loops need until everything is there.
-- *Each loop is in its half of the queue.* Behind its own gate each loop has as many small
-  operations as the other one, which fill its scratch memory and which it waits for. The queue
-  is split between them.
+- *All begin at one moment.* A gate, which is a loop that runs no step, though XLA can't know
+  that, holds back what both loops need until all of it is there.
+- *Each loop is on a thread of its own.* A tree of small gates is behind the first one. Its first
+  branch is idle and stays on the thread that began the program; the queue's back half, which is
+  the other branch, goes to a worker, which gives its own back half, the second loop, to the next
+  worker. Neither loop is left to the first thread, for an operating system that finds no core
+  idle in time wakes a worker on the core of the thread that calls it, and leaves both there for
+  milliseconds. Workers that have nothing but a loop to do stay on the cores they had last.
 
 Should any of this cease to hold in another version of XLA, the loops run one after the other,
 and are as right as before.
@@ -28,7 +31,9 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-_FILLS = 6  # operations behind each gate: of one they aren't split, of two they are
+# Gates behind a gate. Each copies its flag and its token, which is six operations of one gate,
+# which are not split, and twelve of two, of which the second gate's six go to another thread.
+_BRANCHES = 3
 _COUNT = jnp.uint32  # unsigned, so that no index is checked for being negative
 
 Keep = Callable[[jax.Array], jax.Array]
@@ -58,29 +63,36 @@ def side_by_side(
     Returns:
       `(carry, ys, bs)`: as of `jax.lax.scan`, but for the bs, which stay apart.
     """
-    inputs = zip(halves(carry, 0), zip(halves(xs, 1), apart, strict=True), strict=True)
-    inputs = tuple(inputs)
+    carries = halves(carry, 0)
+    slices = halves(xs, 1)
+    inputs = zip(carries, zip(slices, apart, strict=True), strict=True)
     plans = [_plan(step, constants, *half) for half in inputs]
     # Different numbers, for XLA makes one array of two that are alike, and then a copy of it.
     numbers = itertools.count()
-    room = [[_filled(y, next(numbers)) for y in jax.tree.leaves(ys)] for ys, _ in plans]
+    space = jax.tree.map(lambda shape: _filled(shape, next(numbers)), plans)
+
+    # What both read is only asked whether it is there: through a gate it might take a copy.
+    constants, apart = lax.optimization_barrier((constants, apart))
+    token = sum(map(_first, jax.tree.leaves((constants, apart))), jnp.float32(0))
+    gates = _Gates()
     never = lax.optimization_barrier(jnp.bool_(False))
-    tokens = (jnp.float32(0),) * 3
-    begun, (tokens, constants, inputs, room) = _gate(never, 1, (tokens, constants, inputs, room))
-    gates = [_gate(never, k, token) for k, token in enumerate(tokens, start=2)]
-    # One more operation behind each other's, for the queue is split when one is taken from it.
-    gates.append(_gate(never, 5, gates[2][1]))
+    flag, (token, halved, space) = gates.gate(never, (token, (carries, slices), space))
+    stays, leaves = gates.behind((flag, token), 2)
+    gates.behind(stays, _BRANCHES)
+    first, second, _ = gates.behind(leaves, _BRANCHES)
+    begins = [gates.behind(first, _BRANCHES), gates.behind(second, _BRANCHES)]
+
     loops = [
-        _loop(step, reverse, never, constants, half, plan, space, token)
-        for half, plan, space, (_, token) in zip(inputs, plans, room, gates[:2], strict=True)
+        _loop(step, reverse, constants, carry, (x, a), *half)
+        for carry, x, a, *half in zip(*halved, apart, space, begins, strict=True)
     ]
     results, rest = zip(*loops, strict=True)
     # XLA uses memory again once nobody asks for what is in it. Here all of it is asked for after
     # both loops, by a question whose answer is always no: a loop is over when it need not go on.
     goes_on, *_ = rest[0]
-    asked = goes_on & (sum(map(_first, jax.tree.leaves([begun, gates, rest]))) > 0)
-
-    _, ((carry_a, (ys_a, bs_a)), (carry_b, (ys_b, bs_b))) = _gate(asked, 6, results)
+    left = jax.tree.leaves((flag, token, gates.passed, rest))
+    asked = goes_on & (sum(map(_first, left)) > 0)
+    _, ((carry_a, (ys_a, bs_a)), (carry_b, (ys_b, bs_b))) = gates.gate(asked, results)
 
     def joined(axis, a, b):
         return jax.tree.map(lambda *parts: jnp.concatenate(parts, axis=axis), a, b)
@@ -102,18 +114,16 @@ def halves(tree: Any, axis: int) -> tuple[Any, Any]:
     return half(0), half(1)
 
 
-def _loop(step, reverse, never, constants, half, plan, room, token):
+def _loop(step, reverse, constants, carry, xs, space, begins):
     """One of the two loops: `((carry, ys), what else is left of it)`."""
-    (carry, xs), (ys, scratch) = half, plan
+    ys, scratch = space
     steps = jax.tree.leaves(xs)[0].shape[0]
     first, last, onward = (steps - 1, 0, 2**32 - 1) if reverse else (0, steps - 1, 1)
-    index, spare = (token.astype(_COUNT) + _COUNT(k) for k in (first, steps))
-    numbers = itertools.count(1)
-    filled = [_filled(s, token + jnp.float32(next(numbers))) for s in scratch]
-    pads = [_gate(never, 7 + k, token) for k in range(_FILLS - 2 - len(filled))]
+    flags = sum(_first(flag) for flag, _ in begins)  # 0, once all of them are there
+    index, spare = (flags.astype(_COUNT) + _COUNT(k) for k in (first, steps))
 
     def body(loop):
-        _, i, _, carry, old, room = loop
+        _, i, _, carry, old, stacks = loop
         old = iter(old)
         kept = []
 
@@ -123,17 +133,17 @@ def _loop(step, reverse, never, constants, half, plan, room, token):
 
         x = jax.tree.map(lambda x: keep(lax.dynamic_slice(x, *_place(x, i))[0]), xs)
         carry, y = step(constants, carry, x, keep)
-        room = [
+        stacks = [
             lax.dynamic_update_slice(stack, y[None], _place(stack, i)[0])
-            for stack, y in zip(room, jax.tree.leaves(y), strict=True)
+            for stack, y in zip(stacks, jax.tree.leaves(y), strict=True)
         ]
         # `i` goes on twice: what reads it and what replaces it would need a copy of it.
-        return i != last, i + _COUNT(onward), i, carry, kept, room
+        return i != last, i + _COUNT(onward), i, carry, kept, stacks
 
-    loop = (jnp.bool_(True), index, spare, carry, filled, room)
-    go_on, index, spare, carry, kept, room = lax.while_loop(lambda loop: loop[0], body, loop)
-    ys = jax.tree.unflatten(jax.tree.structure(ys), room)
-    return (carry, ys), (go_on, index, spare, kept, pads)
+    loop = (flags < 1, index, spare, carry, scratch, jax.tree.leaves(ys))
+    go_on, index, spare, carry, kept, stacks = lax.while_loop(lambda loop: loop[0], body, loop)
+    ys = jax.tree.unflatten(jax.tree.structure(ys), stacks)
+    return (carry, ys), (go_on, index, spare, kept)
 
 
 def _plan(step, constants, carry, xs):
@@ -153,14 +163,32 @@ def _plan(step, constants, carry, xs):
     return jax.tree.map(lambda y: jax.ShapeDtypeStruct((steps, *y.shape), y.dtype), y), kept
 
 
-def _gate(never, number, values):
-    """`(never, values)`, once all of them are there; the number tells gates apart."""
+class _Gates:
+    """Gates, no two of them alike, for XLA makes one of two that are.
 
-    def body(loop):
-        changed = jax.tree.map(lambda x: x + jnp.full((), number, x.dtype), loop[1])
-        return jnp.bool_(False), changed
+    Attributes:
+      passed: the flags and tokens of those that are behind others.
+    """
 
-    return lax.while_loop(lambda loop: loop[0], body, (never, values))
+    def __init__(self):
+        self.passed = []
+        self._numbers = itertools.count(1)
+
+    def gate(self, never: jax.Array, values: Any) -> tuple[jax.Array, Any]:
+        """`(never, values)`, once all of them are there."""
+        number = next(self._numbers)
+
+        def body(loop):
+            changed = jax.tree.map(lambda x: x + jnp.full((), number, x.dtype), loop[1])
+            return jnp.bool_(False), changed
+
+        return lax.while_loop(lambda loop: loop[0], body, (never, values))
+
+    def behind(self, passed: tuple[jax.Array, jax.Array], count: int) -> list[tuple]:
+        """As many gates that wait for one."""
+        gates = [self.gate(*passed) for _ in range(count)]
+        self.passed += gates
+        return gates
 
 
 def _place(x, i):

@@ -1,6 +1,10 @@
 """Two loops over half of the rows, against one scan over all of them."""
 
 import functools
+import os
+import re
+import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -89,3 +93,91 @@ def test_halves():
     a, b = halves({"x": x}, 1)
     np.testing.assert_array_equal(a["x"], x[:, :2])
     np.testing.assert_array_equal(b["x"], x[:, 2:])
+
+
+# Compiles recurrent layers; XLA logs what its executor will run. Forward and backward are apart,
+# for the log cuts a long program off.
+COMPILED = """
+import sys, jax, jax.numpy as jnp, jaxnodes as jn
+from jaxnodes.layers import over_time
+over_time.workers = lambda: 2
+
+def compiled(f, *arguments):
+    print("next", kind, masked, f.__name__, file=sys.stderr, flush=True)
+    f = jax.jit(f)
+    f.lower(*arguments).compile()
+    return jax.eval_shape(f, *arguments)
+
+for kind in ("simple_rnn", "lstm", "gru"):
+    params = getattr(jn, kind + "_init")(jax.random.key(0), 16, 128)
+    for masked in (False, True):
+        x, mask = jnp.ones((32, 64, 16)), jnp.ones((32, 64), bool) if masked else None
+        def forward(params, x):
+            return getattr(jn, kind)(params, x, mask=mask)[0]
+        def derived(params, x):
+            return jax.vjp(forward, params, x)
+        def backward(pull, cotangent):
+            return pull(cotangent)
+        compiled(forward, params, x)
+        outputs, pull = compiled(derived, params, x)
+        compiled(backward, pull, outputs)
+"""
+
+
+def run_at_once(thunks, rng):
+    """The sets of loops that run at one time, as `ThunkExecutor` would have it.
+
+    The first thread takes from its queue, and hands over the back half of what is left while
+    that is more than eight; two workers do so with what they are handed. Which thread is next
+    is drawn; one that has come to a loop goes on when no other one can.
+    """
+    waits = {name: len(needed) for name, (_, needed) in thunks.items()}
+    queues, handed, held, sets = [[n for n in thunks if not waits[n]], [], []], [], {}, []
+    while True:
+        for worker in (1, 2):
+            if handed and not queues[worker] and worker not in held:
+                queues[worker] = handed.pop(rng.integers(len(handed)))
+        ready = [k for k, queue in enumerate(queues) if queue and k not in held]
+        if not ready:
+            if not held:
+                return sets
+            sets.append(set(held.values()))
+        done = [(k, held.pop(k)) for k in list(held)] if not ready else []
+        if ready:
+            k = ready[rng.integers(len(ready))]
+            name = queues[k].pop(0)
+            while len(queues[k]) > 8:
+                middle = len(queues[k]) // 2
+                handed.append(queues[k][middle:])
+                del queues[k][middle:]
+            if thunks[name][0] == "while":
+                held[k] = name
+            else:
+                done.append((k, name))
+        for k, name in done:
+            for other, (_, needed) in thunks.items():
+                if name in needed:
+                    waits[other] -= 1
+                    if not waits[other]:
+                        queues[k].append(other)
+
+
+def test_both_run_at_once():
+    settings = {"JAX_PLATFORMS": "cpu", "TF_CPP_MIN_LOG_LEVEL": "0"}
+    settings |= {"TF_CPP_VMODULE": "thunk_executor=6", "PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, "-c", COMPILED]
+    said = subprocess.run(command, env=os.environ | settings, capture_output=True, text=True)
+    assert said.returncode == 0, said.stderr
+    _, *programs = said.stderr.split("\nnext ")
+    assert len(programs) == 18
+    line = re.compile(r"thunk #\d+: op_name=(.*?), kind=(\S+), dependencies=\[(.*?)\]")
+    for program in programs:
+        title = program.splitlines()[0]
+        graph = max(program.split("ThunkExecutor: #thunks="), key=len)
+        thunks = {name: (kind, re.findall(r"[^, ]+", by)) for name, kind, by in line.findall(graph)}
+        if not thunks:
+            pytest.skip("this XLA logs no graphs")
+        assert len(thunks) == int(graph.split()[0]), f"{title}: the log is cut off"
+        for seed in range(20):
+            sets = run_at_once(thunks, np.random.default_rng(seed))
+            assert [len(loops) for loops in sets if len(loops) > 1] == [2], title
