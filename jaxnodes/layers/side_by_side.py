@@ -23,6 +23,7 @@ Should any of this cease to hold in another version of XLA, the loops run one af
 and are as right as before.
 """
 
+import functools
 import itertools
 from collections.abc import Callable
 from typing import Any
@@ -119,8 +120,8 @@ def _loop(step, reverse, constants, carry, xs, space, begins):
     ys, scratch = space
     steps = jax.tree.leaves(xs)[0].shape[0]
     first, last, onward = (steps - 1, 0, 2**32 - 1) if reverse else (0, steps - 1, 1)
-    flags = sum(_first(flag) for flag, _ in begins)  # 0, once all of them are there
-    index, spare = (flags.astype(_COUNT) + _COUNT(k) for k in (first, steps))
+    never = functools.reduce(jnp.logical_or, [flag for flag, _ in begins])
+    index, spare = (never.astype(_COUNT) + _COUNT(k) for k in (first, steps))
 
     def body(loop):
         _, i, _, carry, old, stacks = loop
@@ -140,7 +141,7 @@ def _loop(step, reverse, constants, carry, xs, space, begins):
         # `i` goes on twice: what reads it and what replaces it would need a copy of it.
         return i != last, i + _COUNT(onward), i, carry, kept, stacks
 
-    loop = (flags < 1, index, spare, carry, scratch, jax.tree.leaves(ys))
+    loop = (~never, index, spare, carry, scratch, jax.tree.leaves(ys))
     go_on, index, spare, carry, kept, stacks = lax.while_loop(lambda loop: loop[0], body, loop)
     ys = jax.tree.unflatten(jax.tree.structure(ys), stacks)
     return (carry, ys), (go_on, index, spare, kept)
