@@ -72,19 +72,19 @@ def side_by_side(
     numbers = itertools.count()
     space = jax.tree.map(lambda shape: _filled(shape, next(numbers)), plans)
 
-    # What both read is only asked whether it is there: through a gate it might take a copy.
+    # The token, a number, is there when they are; they themselves might take a copy in a gate.
     constants, apart = lax.optimization_barrier((constants, apart))
     token = sum(map(_first, jax.tree.leaves((constants, apart))), jnp.float32(0))
     gates = _Gates()
     never = lax.optimization_barrier(jnp.bool_(False))
     flag, (token, halved, space) = gates.gate(never, (token, (carries, slices), space))
-    stays, leaves = gates.behind((flag, token), 2)
+    stays, goes = gates.behind((flag, token), 2)
     gates.behind(stays, _BRANCHES)
-    first, second, _ = gates.behind(leaves, _BRANCHES)
+    first, second, _ = gates.behind(goes, _BRANCHES)
     begins = [gates.behind(first, _BRANCHES), gates.behind(second, _BRANCHES)]
 
     loops = [
-        _loop(step, reverse, constants, carry, (x, a), *half)
+        _half_loop(step, reverse, constants, carry, (x, a), *half)
         for carry, x, a, *half in zip(*halved, apart, space, begins, strict=True)
     ]
     results, rest = zip(*loops, strict=True)
@@ -115,7 +115,7 @@ def halves(tree: Any, axis: int) -> tuple[Any, Any]:
     return half(0), half(1)
 
 
-def _loop(step, reverse, constants, carry, xs, space, begins):
+def _half_loop(step, reverse, constants, carry, xs, space, begins):
     """One of the two loops: `((carry, ys), what else is left of it)`."""
     ys, scratch = space
     steps = jax.tree.leaves(xs)[0].shape[0]
@@ -168,7 +168,7 @@ class _Gates:
     """Gates, no two of them alike, for XLA makes one of two that are.
 
     Attributes:
-      passed: the flags and tokens of those that are behind others.
+      passed: what those have let through that are behind others: a flag and a token each.
     """
 
     def __init__(self):
@@ -176,7 +176,7 @@ class _Gates:
         self._numbers = itertools.count(1)
 
     def gate(self, never: jax.Array, values: Any) -> tuple[jax.Array, Any]:
-        """`(never, values)`, once all of them are there."""
+        """The flag, which is down, and the values, once `never` and all of them are there."""
         number = next(self._numbers)
 
         def body(loop):
@@ -186,7 +186,7 @@ class _Gates:
         return lax.while_loop(lambda loop: loop[0], body, (never, values))
 
     def behind(self, passed: tuple[jax.Array, jax.Array], count: int) -> list[tuple]:
-        """As many gates that wait for one."""
+        """`(flag, token)` of each of `count` gates that wait for one, of which `passed` came."""
         gates = [self.gate(*passed) for _ in range(count)]
         self.passed += gates
         return gates
