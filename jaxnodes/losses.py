@@ -197,24 +197,29 @@ def cross_entropy(
         w = class_w if w is None else w.astype(z.dtype) * class_w
         factor = factor * fine
     z = poison(z, factor)
-    log_p = jax.nn.log_softmax(z) if from_logits else _log(z)
-    return poison(weighted_mean(_cross_entropies(log_p, y, label_smoothing), w), factor)
+    each = _cross_entropies(z, y, label_smoothing, from_logits)
+    return poison(weighted_mean(each, w), factor)
 
 
 #: The losses that take logits, unless told `from_logits=False`.
 ON_LOGITS = frozenset({binary_cross_entropy, cross_entropy})
 
 
-def _cross_entropies(log_p: jax.Array, y: jax.Array, smoothing: float) -> jax.Array:
-    if y.ndim < log_p.ndim:
-        # A label outside of the classes may point anywhere: the result is NaN already.
-        log_p_y = jnp.take_along_axis(log_p, y[..., None], axis=-1, mode="clip")[..., 0]
-        if not smoothing:
-            return -log_p_y
-        return -(1 - smoothing) * log_p_y - smoothing * jnp.mean(log_p, axis=-1)
-    y = (1 - smoothing) * y + smoothing / log_p.shape[-1]
-    # A class of no probability costs nothing, even where log p is -inf.
-    return -jnp.sum(y * jnp.where(y > 0, log_p, 0), axis=-1)
+def _cross_entropies(z: jax.Array, y: jax.Array, smoothing: float, from_logits: bool) -> jax.Array:
+    if y.ndim == z.ndim:
+        log_p = jax.nn.log_softmax(z) if from_logits else _log(z)
+        y = (1 - smoothing) * y + smoothing / z.shape[-1]
+        # A class of no probability costs nothing, even where log p is -inf.
+        return -jnp.sum(y * jnp.where(y > 0, log_p, 0), axis=-1)
+    # log p is log_q, less a number for all classes. Apart, its gradient needs no sum over them.
+    log_q = z - jax.lax.stop_gradient(z.max(axis=-1, keepdims=True)) if from_logits else _log(z)
+    # By comparing: the gradient of an indexed number is scattered, one by one. A label outside
+    # of the classes is none of them: the result is NaN already.
+    is_y = jnp.arange(z.shape[-1], dtype=y.dtype) == y[..., None]
+    expected = (1 - smoothing) * jnp.sum(jnp.where(is_y, log_q, 0), axis=-1)
+    if smoothing:
+        expected += smoothing * jnp.mean(log_q, axis=-1)
+    return jnp.log(jnp.sum(jnp.exp(log_q), axis=-1)) - expected if from_logits else -expected
 
 
 def _class_weights(weights: Any, y: jax.Array, z: jax.Array, where: str) -> tuple[jax.Array, Any]:

@@ -223,6 +223,17 @@ def test_targets_at_weight_zero_may_be_missing(name):
         assert np.isfinite(gradient).all()
 
 
+@pytest.mark.parametrize("from_logits", [True, False])
+def test_labels_select_by_comparing(from_logits):
+    def loss(z):
+        return cross_entropy(z, LABELS, from_logits=from_logits)
+
+    z = jax.nn.softmax(LOGITS)
+    derived = str(jax.make_jaxpr(jax.grad(loss))(z))
+    assert " eq " in derived
+    assert "scatter" not in derived  # one number after the other, on a CPU
+
+
 def test_logits_may_be_huge():
     huge = jnp.array([[1e30, 0.0], [-1e4, -1e4 + 1]])
     value, gradient = jax.value_and_grad(cross_entropy)(huge, jnp.array([0, 0]))

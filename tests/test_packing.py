@@ -166,3 +166,19 @@ with jax.set_mesh(mesh):
         assert move.sharding.is_fully_replicated == (specs[name] == P()), name
 """
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize("kind", ["uncommitted", "committed", "NumPy", "traced"])
+def test_zeros_are_where_the_parameter_is(kind):
+    made = {
+        "uncommitted": jnp.asarray,
+        "committed": lambda x: jax.device_put(x, jax.devices()[0]),
+        "NumPy": np.asarray,
+        "traced": jnp.asarray,
+    }
+    p = made[kind](np.ones((2, 3), jnp.bfloat16))
+    z = jax.jit(packing.zeros)(p) if kind == "traced" else packing.zeros(p)
+    assert isinstance(z, jax.Array)
+    assert (z.shape, z.dtype, z.weak_type) == ((2, 3), jnp.float32, False)
+    assert not z.any()
+    assert z.committed == (kind == "committed")

@@ -1,12 +1,13 @@
 """What can be told of data and optimizer before anything is compiled."""
 
+import functools
 from typing import Any
 
 import jax
 import numpy as np
 
 from jaxnodes.errors import JaxNodesError, check, is_concrete
-from jaxnodes.layers.arrays import shapes_of
+from jaxnodes.layers.arrays import Params, State, shapes_of
 from jaxnodes.losses import ON_LOGITS, binary_cross_entropy
 from jaxnodes.targets import binary_labels, class_labels
 from jaxnodes.targets import sample_weights as weights_of
@@ -25,6 +26,11 @@ def check_optimizer(optimizer: Any) -> None:
         )
 
 
+@functools.partial(jax.jit, static_argnums=0)  # for its cache: each network is traced once
+def _outputs(net: Any, params: Params, state: State, x: Any) -> Any:
+    return net.apply(params, state, x)[0]
+
+
 def check_targets(recipe: Recipe, train_state: TrainState, data: tuple, spec: Any) -> None:
     """Finds a label that is no class, or inputs that some layer can't take, among all samples.
 
@@ -38,12 +44,7 @@ def check_targets(recipe: Recipe, train_state: TrainState, data: tuple, spec: An
         shapes_of(x),
         spec,
     )
-    outputs = jax.eval_shape(
-        lambda params, state, x: recipe.net.apply(params, state, x)[0],
-        train_state.params,
-        train_state.state,
-        inputs,
-    )
+    outputs = _outputs.eval_shape(recipe.net, train_state.params, train_state.state, inputs)
     loss = unwrapped(recipe.loss)
     if loss not in ON_LOGITS or not is_concrete(y) or not hasattr(outputs, "shape"):
         return

@@ -20,7 +20,7 @@ from jaxnodes.training.program import (
     TrainResult,
     TrainState,
     check_freeze,
-    run_epoch,
+    run_numbered_epoch,
     sample_weights,
 )
 from jaxnodes.training.progress import follow
@@ -30,8 +30,8 @@ from jaxnodes.training.widest import widest_vectors
 
 @functools.cache
 def epoch_program() -> Any:
-    """`run_epoch`, compiled."""
-    return jax.jit(run_epoch, static_argnums=0, compiler_options=widest_vectors())
+    """`run_numbered_epoch`, compiled."""
+    return jax.jit(run_numbered_epoch, static_argnums=0, compiler_options=widest_vectors())
 
 
 class EarlyStopping(NamedTuple):
@@ -205,10 +205,9 @@ def fit(
         data = (x, y, sample_weights(y, weights, class_weights))
 
     def advance(train_state, epoch):
-        epoch_key = jax.random.fold_in(run_key, epoch)
         if stream is None:
-            return epoch_program()(recipe, train_state, data, epoch_key)
-        batches = stream.batches(epoch)
+            return epoch_program()(recipe, train_state, data, run_key, np.uint32(epoch))
+        batches, epoch_key = stream.batches(epoch), jax.random.fold_in(run_key, epoch)
         return run_stream_epoch(recipe, train_state, batches, class_weights, epoch_key)
 
     history: dict[str, list] = {}

@@ -1,6 +1,6 @@
 """One step, one epoch and one evaluation, as pure functions of arrays.
 
-`fit` compiles `run_epoch` and calls it once an epoch; `make_train` scans over it.
+`fit` compiles `run_numbered_epoch` and calls it for each; `make_train` scans over it.
 Nothing here knows of files, clocks or printing.
 """
 
@@ -182,6 +182,13 @@ def run_epoch(
         for name, metric in recipe.metrics:
             measures[name] = measure(metric, predictions, targets, recipe.from_logits)
     return train_state, measures
+
+
+def run_numbered_epoch(
+    recipe: Recipe, train_state: TrainState, data: tuple, run_key: jax.Array, number: Any
+) -> tuple[TrainState, dict[str, jax.Array]]:
+    """`run_epoch`, with the key that a run has for its epoch of this number."""
+    return run_epoch(recipe, train_state, data, jax.random.fold_in(run_key, number))
 
 
 def run_evaluation(

@@ -16,8 +16,8 @@ from jaxnodes.training.program import (
     TrainResult,
     TrainState,
     check_freeze,
-    run_epoch,
     run_evaluation,
+    run_numbered_epoch,
     sample_weights,
 )
 
@@ -106,8 +106,7 @@ def make_train(
         arrays = (x, y, sample_weights(y, weights, class_weights))
 
         def epoch(train_state, i):
-            epoch_key = jax.random.fold_in(run_key, i)
-            train_state, measures = run_epoch(recipe, train_state, arrays, epoch_key)
+            train_state, measures = run_numbered_epoch(recipe, train_state, arrays, run_key, i)
             if held_out is not None:
                 variables = (train_state.params, train_state.state)
                 measured = run_evaluation(recipe, variables, held_out)
