@@ -234,12 +234,12 @@ def _check_rate(rate: Any, where: str) -> None:
 
 
 def _check_floating(leaf: Any, path: Any, kind: str, where: str) -> None:
-    check(
-        jnp.issubdtype(jnp.result_type(leaf), jnp.floating),
-        f"expected floating {kind}, got {describe(leaf)} at {_keystr(path)}; "
-        "optax.masked leaves such out",
-        where,
-    )
+    if not jnp.issubdtype(jnp.result_type(leaf), jnp.floating):
+        raise JaxNodesError(
+            f"expected floating {kind}, got {describe(leaf)} at {_keystr(path)}; "
+            "optax.masked leaves such out",
+            where,
+        )
 
 
 def _check_alike(gradients: Any, params: Any, where: str) -> None:
