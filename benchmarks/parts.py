@@ -1,10 +1,11 @@
 """Where the time of a training step goes: `python -m benchmarks.parts`.
 
 The step of W1 (784-256-128-10, batch 64) in a compiled scan, with parts of it left out or
-done otherwise; orders of samples, weight gradients, a convolution and the gradients of W3's
-recurrent layers, each by JAX's own rules and by ours; recurrent layers in one loop and in two
-side by side; and Adam's step over 1,000 small leaves with its means kept in two ways. Prints
-the tables of docs/performance-notes.md.
+done otherwise; a call of `fit` with next to nothing to do; cross-entropies, orders of samples,
+weight gradients, a convolution and the gradients of W3's recurrent layers, each by JAX's own
+rules and by ours; recurrent layers in one loop and in two side by side; and Adam's step over
+1,000 small leaves with its means kept in two ways. Prints the tables of
+docs/performance-notes.md.
 """
 
 import functools
@@ -34,6 +35,8 @@ WEIGHTS = (
     (256, 32, 64, 32),
     (256, 32, 32, 10),
 )
+#: Samples and classes of a cross-entropy.
+CLASSES = ((64, 10), (4_096, 100), (256, 30_000))
 #: A recurrent layer's kind, rows, inputs and nodes.
 RECURRENT = (
     ("lstm", 16, 64, 128),
@@ -101,6 +104,39 @@ def epoch(optimize: Callable, draw: Callable | None) -> Callable:
         return jax.lax.scan(step, state, (jnp.arange(STEPS), order))
 
     return lambda: run((params, zeros, zeros), order)
+
+
+def fit_of_one_step() -> Callable:
+    """`run()`: a whole call of `jn.fit` whose epoch is a single step of W1's network."""
+    net = jn.fully_connected(list(SIZES), dropout=0.5)
+    x, y = jnp.zeros((BATCH, SIZES[0])), jnp.zeros(BATCH, jnp.int32)
+    start = net.init(jax.random.key(0), x)
+
+    def run():
+        return jn.fit(
+            net,
+            (x, y),
+            key=jax.random.key(1),
+            loss=jn.cross_entropy,
+            optimizer=jn.adam(RATE),
+            epochs=1,
+            batch_size=BATCH,
+            start=start,
+        ).variables
+
+    return run
+
+
+def indexed(logits, labels):
+    log_p = jax.nn.log_softmax(logits)
+    return -jnp.take_along_axis(log_p, labels[:, None], axis=1).mean()
+
+
+def cross_entropy_gradient(samples: int, classes: int, loss: Callable) -> Callable:
+    """`run()`: a cross-entropy and its gradient for the logits."""
+    logits = jax.random.normal(jax.random.key(0), (samples, classes))
+    labels = jnp.arange(samples, dtype=jnp.int32) % classes
+    return functools.partial(jax.jit(jax.value_and_grad(loss)), logits, labels)
 
 
 def step_product(rows: int) -> Callable:
@@ -233,6 +269,13 @@ def main() -> None:
         "Adam, dropout by jax.random": epoch(adam, by_jax_random),
         "Adam, dropout by hashed places": epoch(adam, uniform),
     }
+    losses = {
+        f"cross-entropy's gradient {samples}, {classes}, {name}": cross_entropy_gradient(
+            samples, classes, loss
+        )
+        for samples, classes in CLASSES
+        for name, loss in {"indexed": indexed, "compared": jn.cross_entropy}.items()
+    }
     draws = {"jax.random.permutation": jax.random.permutation, "without sorting": shuffled}
     shuffles = {
         f"{networks} x {n} samples in order, {name}": orders(n, networks, draw)
@@ -271,6 +314,8 @@ def main() -> None:
     }
     runs = {
         **steps,
+        "fit of one step": fit_of_one_step(),
+        **losses,
         **shuffles,
         **gradients,
         **convolutions,

@@ -1,6 +1,7 @@
-"""Results as a page and a figure: `python -m benchmarks.report RESULTS.json`.
+"""Results as a page and a figure: `python -m benchmarks.report RESULTS.json [--name NAME]`.
 
-Writes docs/benchmarks.md and docs/images/benchmarks.png. Nothing in them is typed by hand.
+Writes docs/NAME.md and docs/images/NAME.png, for each machine its own. Nothing in them is typed
+by hand.
 """
 
 import argparse
@@ -13,7 +14,6 @@ from typing import Any
 from benchmarks import WORKLOADS
 
 DOCS = Path(__file__).parent.parent / "docs"
-FIGURE = "images/benchmarks.png"
 
 #: Libraries by how their contestants' names begin, in the figure's order and colors.
 LIBRARIES = {
@@ -45,23 +45,27 @@ times as long as ours the contestant should take.
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.report", description=__doc__)
     parser.add_argument("results", type=Path, help="what `python -m benchmarks --out` wrote")
+    parser.add_argument("--name", default="benchmarks", help="of page and figure (benchmarks)")
     parser.add_argument("--docs", type=Path, default=DOCS, help="where to write (default docs)")
     options = parser.parse_args()
     results = json.loads(options.results.read_text())
-    (options.docs / FIGURE).parent.mkdir(parents=True, exist_ok=True)
-    draw(results, options.docs / FIGURE)
-    (options.docs / "benchmarks.md").write_text(page(results, options.results.name))
+    figure = f"images/{options.name}.png"
+    (options.docs / figure).parent.mkdir(parents=True, exist_ok=True)
+    draw(results, options.docs / figure)
+    written = page(results, options.results.name, options.name, figure)
+    (options.docs / f"{options.name}.md").write_text(written)
 
 
-def page(results: dict[str, Any], file: str) -> str:
+def page(results: dict[str, Any], file: str, name: str, figure: str) -> str:
     """The page, as Markdown."""
-    machine = ", ".join(f"{name} {value}" for name, value in results["machine"].items())
+    called = "" if name == "benchmarks" else f" --name {name}"
+    machine = ", ".join(f"{key} {value}" for key, value in results["machine"].items())
     parts = [
         "# Benchmarks",
         f"Measured by `python -m benchmarks --out benchmarks/results/{file}`, and written by "
-        f"`python -m benchmarks.report benchmarks/results/{file}`, on: {machine}.",
+        f"`python -m benchmarks.report benchmarks/results/{file}{called}`, on: {machine}.",
         HOW.rstrip(),
-        f"![Times ours by contestant]({FIGURE})",
+        f"![Times ours by contestant]({figure})",
         goals_table(results),
     ]
     told = ""
