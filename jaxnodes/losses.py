@@ -213,13 +213,24 @@ def _cross_entropies(z: jax.Array, y: jax.Array, smoothing: float, from_logits: 
         return -jnp.sum(y * jnp.where(y > 0, log_p, 0), axis=-1)
     # log p is log_q, less a number for all classes. Apart, its gradient needs no sum over them.
     log_q = z - jax.lax.stop_gradient(z.max(axis=-1, keepdims=True)) if from_logits else _log(z)
-    # By comparing: the gradient of an indexed number is scattered, one by one. A label outside
-    # of the classes is none of them: the result is NaN already.
-    is_y = jnp.arange(z.shape[-1], dtype=y.dtype) == y[..., None]
-    expected = (1 - smoothing) * jnp.sum(jnp.where(is_y, log_q, 0), axis=-1)
+    expected = (1 - smoothing) * _of_class(log_q, y)
     if smoothing:
         expected += smoothing * jnp.mean(log_q, axis=-1)
     return jnp.log(jnp.sum(jnp.exp(log_q), axis=-1)) - expected if from_logits else -expected
+
+
+@jax.custom_jvp
+def _of_class(z: jax.Array, y: jax.Array) -> jax.Array:
+    """z (..., C) at the classes y (...), with a gradient by comparing: an index's is a scatter."""
+    # A label outside of the classes may point anywhere: the result is NaN already.
+    return jnp.take_along_axis(z, y[..., None], axis=-1, mode="clip")[..., 0]
+
+
+@_of_class.defjvp
+def _derived(primals, tangents):
+    (z, y), (dz, _) = primals, tangents
+    is_y = jnp.arange(z.shape[-1], dtype=y.dtype) == y[..., None]
+    return _of_class(z, y), jnp.sum(jnp.where(is_y, dz, 0), axis=-1)
 
 
 def _class_weights(weights: Any, y: jax.Array, z: jax.Array, where: str) -> tuple[jax.Array, Any]:

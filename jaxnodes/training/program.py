@@ -1,6 +1,6 @@
 """One step, one epoch and one evaluation, as pure functions of arrays.
 
-`fit` compiles `run_numbered_epoch` and calls it for each; `make_train` scans over it.
+`fit` compiles `run_numbered_epoch` and calls it once an epoch; `make_train` scans over it.
 Nothing here knows of files, clocks or printing.
 """
 
