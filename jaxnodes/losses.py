@@ -196,7 +196,8 @@ def cross_entropy(
         class_w, fine = _class_weights(class_weights, y, z, where)
         w = class_w if w is None else w.astype(z.dtype) * class_w
         factor = factor * fine
-    z = poison(z, factor)
+    if y.ndim == z.ndim or not from_logits:  # else a NaN result reaches each logit by the softmax
+        z = poison(z, factor)
     each = _cross_entropies(z, y, label_smoothing, from_logits)
     return poison(weighted_mean(each, w), factor)
 
@@ -211,26 +212,34 @@ def _cross_entropies(z: jax.Array, y: jax.Array, smoothing: float, from_logits: 
         y = (1 - smoothing) * y + smoothing / z.shape[-1]
         # A class of no probability costs nothing, even where log p is -inf.
         return -jnp.sum(y * jnp.where(y > 0, log_p, 0), axis=-1)
-    # log p is log_q, less a number for all classes. Apart, its gradient needs no sum over them.
-    log_q = z - jax.lax.stop_gradient(z.max(axis=-1, keepdims=True)) if from_logits else _log(z)
-    expected = (1 - smoothing) * _of_class(log_q, y)
+    if from_logits:
+        # From the greatest up: -log p_y = log sum_c e^(z_c - top) + (top - z_y). Each z less the
+        # top stays inside its sum; indexed, they would all be written out, at twice the time.
+        top = jax.lax.stop_gradient(z.max(axis=-1, keepdims=True))
+        log_sum = jnp.log(jnp.sum(jnp.exp(z - top), axis=-1, keepdims=True))
+    else:
+        z, top, log_sum = _log(z), 0.0, 0.0
+    expected = (1 - smoothing) * (_of_class(z, y) - top)
     if smoothing:
-        expected += smoothing * jnp.mean(log_q, axis=-1)
-    return jnp.log(jnp.sum(jnp.exp(log_q), axis=-1)) - expected if from_logits else -expected
+        expected += smoothing * jnp.mean(z - top, axis=-1, keepdims=True)
+    return (log_sum - expected)[..., 0]
 
 
 @jax.custom_jvp
 def _of_class(z: jax.Array, y: jax.Array) -> jax.Array:
-    """z (..., C) at the classes y (...), with a gradient by comparing: an index's is a scatter."""
-    # A label outside of the classes may point anywhere: the result is NaN already.
-    return jnp.take_along_axis(z, y[..., None], axis=-1, mode="clip")[..., 0]
+    """(..., 1): z (..., C) at the classes y (...), with a gradient by comparing.
+
+    An index's own gradient is a scatter. A label outside of the classes may point
+    anywhere: the result is NaN already.
+    """
+    return jnp.take_along_axis(z, y[..., None], axis=-1, mode="clip")
 
 
 @_of_class.defjvp
 def _derived(primals, tangents):
     (z, y), (dz, _) = primals, tangents
     is_y = jnp.arange(z.shape[-1], dtype=y.dtype) == y[..., None]
-    return _of_class(z, y), jnp.sum(jnp.where(is_y, dz, 0), axis=-1)
+    return _of_class(z, y), jnp.sum(jnp.where(is_y, dz, 0), axis=-1, keepdims=True)
 
 
 def _class_weights(weights: Any, y: jax.Array, z: jax.Array, where: str) -> tuple[jax.Array, Any]:
