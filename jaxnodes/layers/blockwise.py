@@ -105,17 +105,28 @@ def _segments(settings: Settings, q, k, v, allowed, key) -> jax.Array:
         block = functools.partial(
             _block, settings, k[:, :seen], v[:, :seen], allowed, key, start, blocks, steps - length
         )
-        out = jax.lax.map(jax.checkpoint(block), (jnp.arange(len(xs)), xs))
+        out, total = jax.lax.map(jax.checkpoint(block), (jnp.arange(len(xs)), xs))
+        # Out here both are kept for the backward pass, which needs no product again then.
+        out = (out / jnp.where(total == 0, 1, total)).astype(v.dtype)
         outs.append(out.reshape(q.shape[0], end - start, -1))
     return jnp.concatenate(outs, axis=1)
 
 
-def _block(settings: Settings, k, v, allowed, key, start, blocks, lag, numbered) -> jax.Array:
-    """One block of queries (rows, dim), the `i`-th of a segment: of all heads of the group."""
+def _block(settings: Settings, k, v, allowed, key, start, blocks, lag, numbered):
+    """One block of queries (rows, dim), the `i`-th of a segment, of all heads of the group.
+
+    Returns:
+      The sums of values (rows, dim of v), to be divided by the sums of their weights (rows, 1).
+    """
     i, q = numbered
     rows, length = len(q), k.shape[-1]
     dtype = np.promote_types(q.dtype, np.float32)
-    scores = jnp.einsum("td,ds->ts", q, k, preferred_element_type=dtype) / math.sqrt(q.shape[-1])
+    # Tied to the queries. Else JAX makes masks, of T S numbers, before the loop over heads.
+    i, q, closed = jax.lax.optimization_barrier((i, q, jnp.finfo(dtype).min.astype(dtype)))
+    scale = 1 / math.sqrt(q.shape[-1])
+    if q.dtype == dtype:  # narrow numbers are scaled once they are wide
+        q, scale = q * scale, 1
+    scores = scale * jnp.einsum("td,ds->ts", q, k, preferred_element_type=dtype)
     first = start + i % blocks * rows
     open_ = None
     if settings.causal:
@@ -128,15 +139,13 @@ def _block(settings: Settings, k, v, allowed, key, start, blocks, lag, numbered)
             mine = jax.lax.dynamic_slice_in_dim(mine, first, rows)
         open_ = mine if open_ is None else mine & open_
     if open_ is not None:
-        scores = jnp.where(open_, scores, jnp.finfo(dtype).min)
-    powers = jnp.exp(scores - jax.lax.stop_gradient(scores.max(axis=-1, keepdims=True)))
-    if open_ is not None:
-        powers = jnp.where(open_, powers, 0)
+        scores = jnp.where(open_, scores, closed)
+    top = jax.lax.stop_gradient(scores.max(axis=-1, keepdims=True))
+    powers = jnp.exp(scores - jnp.where(top == closed, 0, top))  # 0 where no key is open
     total = powers.sum(axis=-1, keepdims=True)
     if key is not None:
         # By the first query's number, so that no two blocks share their draws.
         powers = dropout(
             jax.random.fold_in(key, first + i // blocks * 2**20), powers, settings.rate
         )
-    out = jnp.einsum("ts,ds->td", powers.astype(v.dtype), v, preferred_element_type=dtype)
-    return (out / jnp.where(total == 0, 1, total)).astype(v.dtype)
+    return jnp.einsum("ts,ds->td", powers.astype(v.dtype), v, preferred_element_type=dtype), total
