@@ -4,6 +4,7 @@ import argparse
 import json
 import os
 import platform
+import subprocess
 from importlib.metadata import version
 from pathlib import Path
 
@@ -33,7 +34,8 @@ def main() -> None:
     if options.out and options.out.is_file():
         results["workloads"] = json.loads(options.out.read_text())["workloads"]
     for name in names:
-        results["workloads"][name] = measure(WORKLOADS[name], repeats, rounds, peers)
+        measured = measure(WORKLOADS[name], repeats, rounds, peers)
+        results["workloads"][name] = {"commit": commit()} | measured
         if options.out:
             options.out.parent.mkdir(parents=True, exist_ok=True)
             options.out.write_text(json.dumps(results, indent=2) + "\n")
@@ -56,6 +58,15 @@ def machine_facts() -> dict[str, str]:
         "jax": version("jax"),
         "jaxnodes": version("jaxnodes"),
     }
+
+
+def commit() -> str:
+    """Of which code a time is, `-dirty` where it has been changed; "" without git."""
+    asked = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
+    try:
+        return subprocess.run(asked, capture_output=True, text=True).stdout.strip()
+    except OSError:
+        return ""
 
 
 def _processor() -> str:

@@ -60,11 +60,13 @@ def page(results: dict[str, Any], file: str, name: str, figure: str) -> str:
     """The page, as Markdown."""
     called = "" if name == "benchmarks" else f" --name {name}"
     machine = ", ".join(f"{key} {value}" for key, value in results["machine"].items())
+    absent = [name for name in WORKLOADS if name not in results["workloads"]]
     parts = [
-        "# Benchmarks",
+        f"# Benchmarks: {_name_of(results['machine'])}",
         f"Measured by `python -m benchmarks --out benchmarks/results/{file}`, and written by "
         f"`python -m benchmarks.report benchmarks/results/{file}{called}`, on: {machine}.",
         HOW.rstrip(),
+        *([f"Not measured on this machine: {', '.join(absent)}."] if absent else []),
         f"![Times ours by contestant]({figure})",
         goals_table(results),
     ]
@@ -177,6 +179,10 @@ def _sorted(results: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
     ]
 
 
+def _name_of(machine: dict[str, str]) -> str:
+    return machine["processor" if machine["device"] == "cpu" else "device"]
+
+
 def _machine_line(workload: dict[str, Any]) -> str:
     words = [f"a large matrix product {workload['matmul_peak_flops'] / 1e9:.0f} GFLOP/s"]
     if "copy_bandwidth_bytes" in workload:
@@ -184,7 +190,8 @@ def _machine_line(workload: dict[str, Any]) -> str:
     if workload.get("floor"):
         words.append(f"so that the floor is {_number(1e3 * workload['floor'])} ms")
     words[-1] += f"; {workload['rounds']} processes of each, of {workload['repeats']} timed calls"
-    return f"In this run: {', '.join(words)}."
+    of = f", of commit {workload['commit']}" if workload.get("commit") else ""
+    return f"In this run{of}: {', '.join(words)}."
 
 
 def _number(value: float) -> str:

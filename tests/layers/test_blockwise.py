@@ -176,4 +176,4 @@ def test_memory_is_linear_in_the_number_of_steps(causal):
 
     short, long = needed(2048), needed(8192)
     assert long < 5 * short  # scores of T x T would be 16 times as many
-    assert long < 2 * 8192 * 8192 * 4 / 4
+    assert long < 2 * 8192 * 8192 * 4 / 8
