@@ -61,10 +61,17 @@ def machine_facts() -> dict[str, str]:
 
 
 def commit() -> str:
-    """Of which code a time is, `-dirty` where it has been changed; "" without git."""
-    asked = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
+    """Of which code a time is, `-dirty` if more than results was changed; "" without git."""
+    changed = _git("status", "--porcelain", "-uno", "--", ".", ":!benchmarks/results")
+    return _git("rev-parse", "--short", "HEAD") + ("-dirty" if changed else "")
+
+
+def _git(*asked: str) -> str:
+    root = Path(__file__).parents[1]
     try:
-        return subprocess.run(asked, capture_output=True, text=True).stdout.strip()
+        return subprocess.run(
+            ["git", *asked], cwd=root, capture_output=True, text=True
+        ).stdout.strip()
     except OSError:
         return ""
 
