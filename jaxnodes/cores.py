@@ -1,7 +1,7 @@
 """How many cores there are to share the work, and programs that run on each."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -15,21 +15,31 @@ def cores() -> int:
     return os.cpu_count() or 1
 
 
-def workers() -> int:
-    """How many programs the default device runs side by side: on CPU one on each core."""
-    return cores() if jax.default_backend() == "cpu" else 1
+def workers(arrays: Any = ()) -> int:
+    """How many programs the default device runs side by side: on CPU one on each core.
 
-
-def run_side_by_side(program: Callable, calls: Sequence[tuple]) -> list[Any]:
-    """`program(*call)` of each call, as many at a time as there are workers.
-
-    Threads have no settings of the caller's, such as x64: the program is a compiled one
-    (`jax.jit(f).lower(...).compile()`), and calls have arrays, so that there is nothing to
-    trace or to compile.
+    Programs of arrays (a pytree) that are spread over devices share the work as they are.
     """
+    leaves = jax.tree.leaves(arrays)
+    spread = any(isinstance(leaf, jax.Array) and len(leaf.devices()) > 1 for leaf in leaves)
+    return cores() if jax.default_backend() == "cpu" and not spread else 1
+
+
+def run_side_by_side(function: Any, calls: Sequence[tuple]) -> list[Any]:
+    """`function(*call)` of each call, as many at a time as there are workers.
+
+    Args:
+      function: a compiled one (`jax.jit`).
+      calls: its arguments, pytrees of arrays alike in shapes and dtypes.
+    """
+    count = min(workers(calls), len(calls))
+    if count <= 1:
+        return [function(*call) for call in calls]
+    # Threads have no settings of the caller's, such as x64: nothing is left to trace there.
+    program = function.lower(*calls[0]).compile()
 
     def run(call):
         return jax.block_until_ready(program(*call))
 
-    with ThreadPoolExecutor(min(len(calls), workers())) as pool:
+    with ThreadPoolExecutor(count) as pool:
         return list(pool.map(run, calls))

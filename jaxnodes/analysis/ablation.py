@@ -12,7 +12,8 @@ import jax.numpy as jnp
 from jaxnodes.analysis.means import site_means
 from jaxnodes.analysis.model import Model
 from jaxnodes.analysis.samples import compiled, prepare, tracked
-from jaxnodes.analysis.variants import Rows, measure, plan
+from jaxnodes.analysis.variants import Data, Question, Rows, measure_whole, measure_without, plan
+from jaxnodes.cores import run_side_by_side, workers
 from jaxnodes.errors import JaxNodesError, check, check_key
 from jaxnodes.interpreter.interventions import parse
 from jaxnodes.interpreter.sites import reach
@@ -94,21 +95,17 @@ def ablate(
     )
     metric(_blank(model), y)  # outside of jit, where it sees the labels and refuses bad ones
     kind, given, order = _in_place(f, variables, x, auto, model, value, key)
+    question = Question(model, plan(model, memory, workers((arrays, y))), metric, kind)
+    parts = question.plan.parts
+    replacements = [given.get(part.nodes.site.name) for part in parts]
+    data = jax.tree.map(jnp.asarray, Data(arrays, y, replacements, order))
+    whole, kept = compiled(measure_whole, question)(data)
     drops = {}
-    groups, stored = plan(model, memory)
-    for group in tracked(groups, progress, "ablating"):
-        function = compiled(measure, model, group, metric, kind, stored)
-        replacements = [given.get(part.nodes.site.name) for part in group]
-        found: list[list[jax.Array]] = [[] for _ in group]
-        # A site that is measured in several goes is alone in its group.
-        for start in range(0, group[0].count, group[0].at_once):
-            chosen = [part.variants(start) for part in group]
-            whole, made = function(arrays, y, chosen, replacements, order)
-            for of_part, without in zip(found, made, strict=True):
-                of_part.append(whole - without)
-        for part, of_part in zip(group, found, strict=True):
-            worth = jnp.concatenate(of_part)[: part.count]
-            drops[part.nodes.site.name] = worth.reshape(*part.nodes.shape, *worth.shape[1:])
+    for k, part in enumerate(tracked(parts, progress, "ablating")):
+        calls = [(data, kept, jnp.asarray(variants)) for variants in part.calls()]
+        found = run_side_by_side(compiled(measure_without, question, k), calls)
+        worth = whole - jnp.concatenate(found)[: part.count]
+        drops[part.nodes.site.name] = worth.reshape(*part.nodes.shape, *worth.shape[1:])
     return drops
 
 

@@ -92,7 +92,7 @@ def count_samples(leaves: Sequence[Any], where: str) -> int:
     return n
 
 
-@functools.lru_cache(maxsize=128)
+@functools.lru_cache(maxsize=512)
 def compiled(measure: Callable, *options: Any) -> Callable:
     """`measure(*options, ...)` compiled, one program for each choice of options."""
     return jax.jit(functools.partial(measure, *options))

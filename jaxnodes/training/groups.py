@@ -66,10 +66,10 @@ def vmap_in_groups(
         return jax.jit(mapped, compiler_options=widest_vectors())
 
     @functools.cache
-    def of_group():
-        """`(start, size, arguments) -> f` of the calls from `start` on."""
+    def of_group(size):
+        """`(start, arguments) -> f` of as many calls from `start` on."""
 
-        def run(start, size, arguments):
+        def run(start, arguments):
             leaves, tree = jax.tree.flatten(arguments)
             taken = [
                 leaf if axis is None else jax.lax.dynamic_slice_in_dim(leaf, start, size, axis)
@@ -77,7 +77,7 @@ def vmap_in_groups(
             ]
             return mapped(*tree.unflatten(taken))
 
-        return jax.jit(run, static_argnums=1, compiler_options=widest_vectors())
+        return jax.jit(run, compiler_options=widest_vectors())
 
     def run(*arguments: Any) -> Any:
         """All calls; see `jaxnodes.vmap_in_groups`."""
@@ -95,9 +95,8 @@ def vmap_in_groups(
         size = math.ceil(n / count)
         arguments = jax.tree.map(jnp.asarray, arguments)
         starts = [jnp.asarray(min(i * size, n - size)) for i in range(count)]
-        program = of_group().lower(starts[0], size, arguments).compile()
         calls = [(start, arguments) for start in starts]
-        return _joined(run_side_by_side(program, calls), n)
+        return _joined(run_side_by_side(of_group(size), calls), n)
 
     return run
 

@@ -1,13 +1,16 @@
 """How `ablate` goes through its variants: within its memory, with the same numbers."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import jaxnodes as jn
+import jaxnodes.cores
 from jaxnodes.analysis.samples import prepare
-from jaxnodes.analysis.variants import measure, plan
+from jaxnodes.analysis.variants import Data, Question, measure_whole, measure_without, plan
 from tests.drawn import drawn_variables
 
 pytestmark = pytest.mark.usefixtures("quick")
@@ -21,20 +24,23 @@ def problem(n=3000):
 
 
 @pytest.mark.parametrize("memory", [2**20, 2**22, 2**26])
-def test_what_it_takes_is_bounded_by_the_setting(memory):
+@pytest.mark.parametrize("calls", [1, 2, 3])
+def test_what_it_takes_is_bounded_by_the_setting(memory, calls):
     net, variables, x, y = problem()
     model, arrays = prepare(net.predict, variables, x, where="ablate", gated=True)
-    groups, stored = plan(model, memory)
-    for group in groups:
-        options = (model, group, jn.cross_entropy, "given", stored)
-
-        def function(*args, options=options):
-            return measure(*options, *args)
-
-        chosen = [part.variants(0) for part in group]
-        lowered = jax.jit(function).lower(arrays, y, chosen, [None] * len(group), None)
-        # The samples' own 240 kB, and as much again of what a tile takes, come on top.
-        assert lowered.compile().memory_analysis().temp_size_in_bytes < memory + 2**19
+    question = Question(model, plan(model, memory, calls), jn.cross_entropy, "given")
+    data = Data(arrays, y, [None] * 3, None)
+    lowered = jax.jit(functools.partial(measure_whole, question)).lower(data)
+    took = lowered.compile().memory_analysis()
+    # The samples' own 240 kB, and as much again of what a tile takes, come on top.
+    assert took.temp_size_in_bytes + took.output_size_in_bytes < memory + 2**19
+    _, kept = jax.eval_shape(functools.partial(measure_whole, question), data)
+    for k, part in enumerate(question.plan.parts):
+        lowered = jax.jit(functools.partial(measure_without, question, k)).lower(
+            data, kept, part.calls()[0]
+        )
+        took = lowered.compile().memory_analysis().temp_size_in_bytes
+        assert calls * took < memory + calls * 2**19
 
 
 def test_little_memory_gives_the_same_numbers():
@@ -45,10 +51,9 @@ def test_little_memory_gives_the_same_numbers():
         model, _ = prepare(net.predict, variables, x, where="ablate", gated=True)
         plans[memory] = plan(model, memory)
     assert not plans[2**20].stored
-    assert [len(group) for group in plans[2**20].groups] == [1, 1, 1]
-    assert plans[2**20].groups[0][0].at_once < 96
+    assert plans[2**20].parts[0].at_once < 96
     assert plans[2**28].stored
-    assert [len(group) for group in plans[2**28].groups] == [3]
+    assert [len(part.calls()) for part in plans[2**28].parts] == [1, 1, 1]
     for value in ("zero", "bias", "resample"):
         options = {"metric": jn.accuracy, "value": value, "key": jax.random.key(3)}
         little, much = (
@@ -59,6 +64,46 @@ def test_little_memory_gives_the_same_numbers():
             # Accuracies of 3,000 samples: a tie may fall to either side.
             np.testing.assert_allclose(little[name], much[name], atol=1.5 / 3000)
             assert np.std(much[name]) > 0
+
+
+@pytest.mark.parametrize("calls", [1, 2, 3, 8])
+def test_each_node_is_in_one_call_and_every_core_has_as_many(calls):
+    net, variables, x, _ = problem()
+    model, _ = prepare(net.predict, variables, x, where="ablate", gated=True)
+    for part in plan(model, 2**28, calls).parts:
+        of_calls = part.calls()
+        # 96, 64 and 8 nodes: no more calls than cores, and the last one may have fewer.
+        assert len(of_calls) <= calls
+        assert part.at_once < part.count / calls + part.chunk + 1
+        numbers = np.concatenate(of_calls)
+        assert list(dict.fromkeys(numbers)) == list(range(part.count))
+
+
+@pytest.mark.parametrize("cores", [1, 2, 3])
+def test_any_number_of_cores_gives_the_same_numbers(monkeypatch, cores):
+    net, variables, x, y = problem(600)
+    monkeypatch.setattr(jaxnodes.cores, "cores", lambda: cores)
+    drops = jn.analysis.ablate(net.predict, variables, x, y, metric=jn.cross_entropy)
+    whole = jn.cross_entropy(net.predict(variables, x), y)
+    for name, size in (("dense1", 96), ("dense2", 64), ("dense3", 8)):
+        assert drops[name].shape == (size,)
+        for j in (0, size // 2, size - 1):
+            patched = jn.intervene(net.predict)({name: jnp.ones(size).at[j].set(0)}, variables, x)
+            expected = whole - jn.cross_entropy(patched, y)
+            np.testing.assert_allclose(drops[name][j], expected, rtol=1e-3, atol=2e-6)
+
+
+def test_only_values_that_variants_need_are_kept():
+    """Neither the samples nor what comes before the first node."""
+    net, variables, x, y = problem()
+    model, arrays = prepare(net.predict, variables, x, where="ablate", gated=True)
+    question = Question(model, plan(model, 2**28), jn.cross_entropy, "given")
+    data = Data(arrays, y, [None] * 3, None)
+    _, kept = jax.eval_shape(functools.partial(measure_whole, question), data)
+    widths = [value.shape[-1] for value in kept.values.values()]
+    assert 20 not in widths
+    # The first layer's outputs; the second's weighted sums and outputs; the last's outputs.
+    assert sum(widths) <= 96 + 2 * 64 + 2 * 8
 
 
 def test_weights_that_the_function_prepares_are_not_kept_for_each_tile():
