@@ -11,8 +11,9 @@ import jax.numpy as jnp
 
 from jaxnodes.analysis.means import site_means
 from jaxnodes.analysis.model import Model
+from jaxnodes.analysis.plans import plan
 from jaxnodes.analysis.samples import compiled, prepare, tracked
-from jaxnodes.analysis.variants import Data, Question, Rows, measure_whole, measure_without, plan
+from jaxnodes.analysis.variants import Data, Question, Rows, measure_whole, measure_without
 from jaxnodes.cores import run_side_by_side, workers
 from jaxnodes.errors import JaxNodesError, check, check_key
 from jaxnodes.interpreter.interventions import parse

@@ -211,7 +211,7 @@ def _over_time(nodes: Nodes, program: Program, sizes, vanishing: float, explodin
 
 def _reversed(program: Program, name: str) -> list[bool]:
     """For each scan around a site, whether it runs from the last step to the first."""
-    (path, *_) = (p.path for places in program.places.values() for p in places if p.site == name)
+    path = program.place(name).path
     jaxpr, found = program.jaxpr, []
     for i, k in zip(path[:-1:2], path[1::2], strict=True):
         eqn = jaxpr.eqns[i]

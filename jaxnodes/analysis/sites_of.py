@@ -27,7 +27,7 @@ def layer_steps(program: Program, name: str, fixed: int) -> tuple[bool, ...]:
     inputs = [*jaxpr.constvars, *jaxpr.invars]
     data: Sequence[bool] = [i >= fixed for i in range(len(inputs))]
     params: Sequence[bool] = [i < fixed for i in range(len(inputs))]
-    (path, *_) = (p.path for ps in program.places.values() for p in ps if p.site == name)
+    path = program.place(name).path
     steps = []
     for i, k in zip(path[:-1:2], path[1::2], strict=True):
         eqn: Any = jaxpr.eqns[i]

@@ -8,28 +8,21 @@ since a metric may need them all at once.
 """
 
 import dataclasses
-import functools
-import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.extend.core import Jaxpr
 from jax.interpreters.partial_eval import dce_jaxpr
 
-from jaxnodes.analysis.changes import Changed, Full, Thin, put, take
-from jaxnodes.analysis.deltas import Base, can_enter, propagate, run_base
-from jaxnodes.analysis.model import Arrays, Model, Nodes
+from jaxnodes.analysis.changes import Changed, Thin, put
+from jaxnodes.analysis.deltas import Base, propagate, run_base
+from jaxnodes.analysis.first_changes import beginning, loop_around
+from jaxnodes.analysis.model import Arrays, Model
+from jaxnodes.analysis.plans import Plan
 from jaxnodes.analysis.zeroed import bias_value
 from jaxnodes.errors import check
-from jaxnodes.interpreter.control_flow import bodies
-from jaxnodes.interpreter.interventions import parse
-from jaxnodes.interpreter.program import Place, Program
-
-_CHUNK_BYTES = 2**20  # what a chunk of variants should take, so that it stays near the cores
-_BLOCK_BYTES = 2**24  # and the outputs of a block: small enough that memory is used again
 
 
 @jax.tree_util.register_dataclass
@@ -39,72 +32,6 @@ class Rows:
 
     array: jax.Array
     axis: int = dataclasses.field(metadata={"static": True})
-
-
-class Part(NamedTuple):
-    """The nodes of a site, and how many of them to go through.
-
-    Attributes:
-      nodes: of the site.
-      at_once: how many to measure in one call, a multiple of `block`.
-      block: how many of these to keep all outputs of, a multiple of `chunk`.
-      chunk: how many of these to compute at once.
-    """
-
-    nodes: Nodes
-    at_once: int
-    block: int
-    chunk: int
-
-    @property
-    def count(self) -> int:
-        return math.prod(self.nodes.shape)
-
-    def calls(self) -> list[np.ndarray]:
-        """The nodes of each call by number; the last ones are filled up with the last."""
-        starts = range(0, self.count, self.at_once)
-        last = np.int32(self.count - 1)
-        return [np.minimum(np.arange(k, k + self.at_once, dtype=np.int32), last) for k in starts]
-
-
-class Plan(NamedTuple):
-    """How to go through all nodes.
-
-    Attributes:
-      parts: a site each.
-      stored: whether the function's values are kept for all samples, which is faster, or
-        computed again for each block of variants, which takes less memory.
-    """
-
-    parts: tuple[Part, ...]
-    stored: bool
-
-
-def plan(model: Model, memory: int, calls: int = 1) -> Plan:
-    """A plan that takes so many bytes, about, with so many calls side by side."""
-    jaxpr, tiles = model.program.jaxpr, len(model.rows)
-    outputs = sum(map(_bytes, jaxpr.outvars)) * tiles
-    stored = _all_bytes(jaxpr) * tiles <= memory // 2
-    memory //= calls
-    most = max(1, memory // (4 * outputs + 1))
-    parts = []
-    for nodes in model.nodes:
-        count = math.prod(nodes.shape)
-        after = jaxpr.eqns[_place(model.program, nodes).path[0] :]
-        wide = max(_bytes(var) for eqn in after for var in eqn.outvars)
-        largest = min(count, most, max(1, _BLOCK_BYTES // outputs) if stored else most)
-        blocks = _up(-(-count // largest), calls)  # as many for each of those side by side
-        block = -(-count // blocks)
-        chunk = max(1, min(block, _CHUNK_BYTES // wide, memory // (4 * wide)))
-        block = _up(block, chunk)
-        together = stored and calls == 1
-        parts.append(Part(nodes, _up(count, block) if together else block, block, chunk))
-    return Plan(tuple(parts), stored)
-
-
-def _up(number: int, step: int) -> int:
-    """The next multiple of a step."""
-    return -(-number // step) * step
 
 
 class Kept(NamedTuple):
@@ -229,7 +156,7 @@ def measure_without(
 def _changed(question, k, base, replacement, variants) -> list[jax.Array]:
     """A tile's outputs without each of some nodes."""
     part, jaxpr = question.plan.parts[k], question.model.program.jaxpr
-    path, begin = _beginning(question.model.program, part.nodes)
+    path, begin = beginning(question.model.program, part.nodes)
     changed = propagate(jaxpr, base, {}, {path: begin(part.nodes, variants, replacement)})
     now = [base.read(atom) for atom in jaxpr.outvars]
     return [_whole(*pair, len(variants)) for pair in zip(changed, now, strict=True)]
@@ -304,10 +231,10 @@ def _replaced(question, arrays, base, data, others, replacements) -> Sequence[An
         _, records = program.evaluate(arrays.consts, [*arrays.fixed, *others], record=tuple(names))
         return [records[name] for name in names]
     if question.kind == "bias":
-        places = [_place(program, part.nodes) for part in parts]
+        places = [program.place(part.nodes.site.name) for part in parts]
         for place in places:
             check(
-                _loop_around(program, place) is None,
+                loop_around(program, place) is None,
                 f"expected a node outside of loops, got {place.site!r}: what comes of a step's "
                 "weighted sums goes on into the next; use value='zero' or 'mean'",
                 "ablate",
@@ -320,75 +247,3 @@ def _whole(made: Changed | None, base: jax.Array, variants: int) -> jax.Array:
     if made is None:
         return jnp.broadcast_to(base, (variants, *base.shape))
     return put(base, made) if isinstance(made, Thin) else made.values
-
-
-def _place(program: Program, nodes: Nodes) -> Place:
-    places = (p for of_eqn in program.places.values() for p in of_eqn)
-    return next(place for place in places if place.site == nodes.site.name)
-
-
-def _beginning(program: Program, nodes: Nodes):
-    """The equation at which the change begins, the node's own or the loop around it, and what
-    makes it: a function of (nodes, variants, replacement)."""
-    place = _place(program, nodes)
-    loop = _loop_around(program, place)
-    if loop is None:
-        return place.path, functools.partial(_thin, place)
-    return loop, functools.partial(_patched, program, loop)
-
-
-def _loop_around(program: Program, place: Place) -> tuple[int, ...] | None:
-    """The path of the loop that a place is in, if it is in one."""
-    jaxpr = program.jaxpr
-    for end in range(1, len(place.path), 2):
-        eqn = jaxpr.eqns[place.path[end - 1]]
-        if not can_enter(eqn):
-            return place.path[:end]
-        jaxpr = bodies(eqn)[place.path[end]].jaxpr
-    return None
-
-
-def _thin(place: Place, nodes: Nodes, variants: jax.Array, replacement: Any):
-    """The change of one node's place along the axis of the nodes."""
-
-    def source(eqn, operands, outputs):
-        h = outputs[place.output]
-        made: list[Changed | None] = [None] * len(outputs)
-        new = jnp.zeros_like(h) if replacement is None else jnp.broadcast_to(replacement, h.shape)
-        if place.axis is None:
-            made[place.output] = Full(jnp.broadcast_to(new, (len(variants), *h.shape)))
-        else:
-            indices = variants[:, None]
-            made[place.output] = Thin(place.axis, indices, take(new, indices, place.axis))
-        return made
-
-    return source
-
-
-def _patched(program: Program, path, nodes: Nodes, variants: jax.Array, replacement: Any):
-    """The change of all that a loop makes, with one node gated inside it."""
-    site = nodes.site
-    spread = [n if layer else 1 for n, layer in zip(site.steps, nodes.layers, strict=True)]
-
-    def source(eqn, operands, outputs):
-        def one(variant):
-            gate = jnp.ones(math.prod(spread) * site.size, site.dtype).at[variant].set(0)
-            gate = jnp.broadcast_to(gate.reshape(*spread, site.size), (*site.steps, site.size))
-            given = gate if replacement is None else (gate, replacement)
-            # This site alone: the bare name would reach its repetitions too.
-            patches = parse({site.name: given}, {site.name: site})
-            return program.patched(path, eqn, operands, patches)
-
-        return [Full(values) for values in jax.vmap(one)(variants)]
-
-    return source
-
-
-def _all_bytes(jaxpr: Jaxpr) -> int:
-    """What all values of a program take, those in its calls included."""
-    inside = (b.jaxpr for eqn in jaxpr.eqns if can_enter(eqn) for b in bodies(eqn))
-    return sum(_bytes(v) for eqn in jaxpr.eqns for v in eqn.outvars) + sum(map(_all_bytes, inside))
-
-
-def _bytes(var: Any) -> int:
-    return var.aval.size * var.aval.dtype.itemsize if hasattr(var, "aval") else 0

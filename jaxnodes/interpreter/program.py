@@ -96,6 +96,10 @@ class Program:
             for end in range(1, len(place.path), 2):
                 self._inside.setdefault(place.path[:end], set()).add(place.site)
 
+    def place(self, site: str) -> Place:
+        """Where a site is: its first place, if branches of `cond` share it."""
+        return next(p for places in self.places.values() for p in places if p.site == site)
+
     def check(self, patches: Collection[str], record: Collection[str]) -> None:
         """Raises unless these sites can be intervened on, and those recorded."""
         for place in (place for places in self.places.values() for place in places):

@@ -9,8 +9,9 @@ import pytest
 
 import jaxnodes as jn
 import jaxnodes.cores
+from jaxnodes.analysis.plans import plan
 from jaxnodes.analysis.samples import prepare
-from jaxnodes.analysis.variants import Data, Question, measure_whole, measure_without, plan
+from jaxnodes.analysis.variants import Data, Question, measure_whole, measure_without
 from tests.drawn import drawn_variables
 
 pytestmark = pytest.mark.usefixtures("quick")
