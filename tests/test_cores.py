@@ -37,6 +37,22 @@ def test_a_function_is_traced_once_and_by_the_caller(monkeypatch):
     np.testing.assert_allclose(found, np.arange(5) / 3, rtol=1e-15)
 
 
+def test_calls_are_under_way_at_the_same_time(monkeypatch):
+    """Each waits for the other, which one after the other would never do."""
+    monkeypatch.setattr(cores, "cores", lambda: 2)
+    meeting = threading.Barrier(2, timeout=60)
+
+    def meet(x):
+        meeting.wait()
+        return np.float32(1)
+
+    def function(x):
+        return jax.pure_callback(meet, jax.ShapeDtypeStruct((), jnp.float32), x)
+
+    found = cores.run_side_by_side(jax.jit(function), [(jnp.zeros(()),), (jnp.ones(()),)])
+    assert [float(value) for value in found] == [1, 1]
+
+
 def test_an_error_of_a_call_reaches_the_caller(monkeypatch):
     monkeypatch.setattr(cores, "cores", lambda: 2)
 

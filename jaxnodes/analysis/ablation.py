@@ -94,9 +94,10 @@ def ablate(
     model, arrays = prepare(
         f, variables, x, batch_size=_TILE, where="ablate", gated=True, **options
     )
-    metric(_blank(model), y)  # outside of jit, where it sees the labels and refuses bad ones
     kind, given, order = _in_place(f, variables, x, auto, model, value, key)
     question = Question(model, plan(model, memory, workers((arrays, y))), metric, kind)
+    # Outside of jit, where the metric sees the labels and refuses bad ones.
+    question.measured(question.outputs(), y)
     parts = question.plan.parts
     replacements = [given.get(part.nodes.site.name) for part in parts]
     data = jax.tree.map(jnp.asarray, Data(arrays, y, replacements, order))
@@ -108,12 +109,6 @@ def ablate(
         worth = whole - jnp.concatenate(found)[: part.count]
         drops[part.nodes.site.name] = worth.reshape(*part.nodes.shape, *worth.shape[1:])
     return drops
-
-
-def _blank(model: Model) -> Any:
-    """Outputs of zeros for all samples."""
-    avals: list[Any] = [var.aval for var in model.program.jaxpr.outvars]
-    return model.out_tree.unflatten([jnp.zeros((model.n, *a.shape[1:]), a.dtype) for a in avals])
 
 
 def _in_place(

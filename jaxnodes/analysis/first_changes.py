@@ -16,13 +16,17 @@ from jaxnodes.interpreter.program import Place, Program
 
 
 def beginning(program: Program, nodes: Nodes):
-    """The equation at which the change begins, the node's own or the loop around it, and what
-    makes it: a function of (nodes, variants, replacement)."""
+    """Where the change of a site's nodes begins, and what makes it.
+
+    Returns:
+      The path of an equation, the nodes' own or the loop around it, and a function of
+      `(variants, replacement)`, which gives that equation's `Source` (see `deltas`).
+    """
     place = program.place(nodes.site.name)
     loop = loop_around(program, place)
     if loop is None:
         return place.path, functools.partial(_thin, place)
-    return loop, functools.partial(_patched, program, loop)
+    return loop, functools.partial(_patched, program, loop, nodes)
 
 
 def loop_around(program: Program, place: Place) -> tuple[int, ...] | None:
@@ -36,7 +40,7 @@ def loop_around(program: Program, place: Place) -> tuple[int, ...] | None:
     return None
 
 
-def _thin(place: Place, nodes: Nodes, variants: jax.Array, replacement: Any):
+def _thin(place: Place, variants: jax.Array, replacement: Any):
     """The change of one node's place along the axis of the nodes."""
 
     def source(eqn, operands, outputs):

@@ -157,7 +157,7 @@ def _changed(question, k, base, replacement, variants) -> list[jax.Array]:
     """A tile's outputs without each of some nodes."""
     part, jaxpr = question.plan.parts[k], question.model.program.jaxpr
     path, begin = beginning(question.model.program, part.nodes)
-    changed = propagate(jaxpr, base, {}, {path: begin(part.nodes, variants, replacement)})
+    changed = propagate(jaxpr, base, {}, {path: begin(variants, replacement)})
     now = [base.read(atom) for atom in jaxpr.outvars]
     return [_whole(*pair, len(variants)) for pair in zip(changed, now, strict=True)]
 
