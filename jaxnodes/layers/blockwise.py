@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxnodes.layers.regularization import dropout
+from jaxnodes.layers.tiles import attention_in_tiles, fits
 
 _ROWS = 256  # queries in a block
 _SCORES = 2**19  # of a head: from these on, in blocks
@@ -48,6 +49,8 @@ def blockwise_attention(
     Returns:
       (..., T, H, dim of v).
     """
+    if mask is None and key is None and fits(q, k, v, causal):
+        return attention_in_tiles(q, k, v, causal)
     *leading, steps, heads, dim = q.shape
     length, kv_heads = k.shape[-3:-1]
     batch, group = math.prod(leading), heads // kv_heads

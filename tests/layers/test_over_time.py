@@ -1,7 +1,6 @@
 """The gradients that recurrent layers form after the loop, against JAX's own of single cells."""
 
 import functools
-import re
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +10,7 @@ import pytest
 import jaxnodes as jn
 from jaxnodes import cores
 from jaxnodes.layers import over_time
+from tests.layers.compiled_loops import assert_no_memory_is_shared
 from tests.layers.test_recurrent import CELLS, KINDS, RUNS, assert_close, problem, weighted
 
 pytestmark = pytest.mark.usefixtures("quick")
@@ -374,16 +374,7 @@ def test_two_loops_share_no_memory(kind, masked, two_cores):
 
     for run, count in ((layer, 2), (pulled(layer), 4)):
         text = jax.jit(run).lower(params, x).compile().as_text()
-        found = [line for line in text.splitlines() if " while(" in line and "u32[]" in line]
-        assert len(found) == count
-        for line in found:
-            body = line.split("body=")[1].split(",")[0]
-            *lines, root = text.split(f"\n{body} (")[1].split("\n}")[0].splitlines()[1:]
-            carried = re.findall(r"%[\w.-]+", root.split(" tuple(")[1].split(")")[0])
-            views = ("get-tuple-element(", "parameter(", "constant(", "bitcast(")
-            made = [line.split()[0] for line in lines if not any(view in line for view in views)]
-            assert len(made) > 6
-            assert set(made) <= set(carried)
+        assert_no_memory_is_shared(text, count)
 
 
 def test_two_loops_of_more_and_fewer_axes(two_cores):
