@@ -5,6 +5,8 @@ cache holds, and soon more than the memory. A block of queries needs all keys, b
 its own rows of scores, which are made again in the backward pass rather than kept
 (Rabe and Staats 2021, arXiv:2112.05682). Blocks of causal attention leave out the keys
 after them. Written in plain operations, it has all derivatives and maps like any function.
+
+What two cores may share alike goes in tiles instead (`tiles`), a loop on each.
 """
 
 import functools
