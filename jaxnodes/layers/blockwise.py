@@ -62,8 +62,8 @@ def blockwise_attention(
     q = jnp.moveaxis(q.reshape(batch, steps, kv_heads, group, dim), 1, 3)
     q = q.reshape(batch * kv_heads, group, steps, dim)
     k, v = (
-        jnp.moveaxis(x.reshape(batch, length, kv_heads, -1), 1, 3).reshape(
-            batch * kv_heads, -1, length
+        jnp.moveaxis(x.reshape(batch, *x.shape[-3:]), 1, 3).reshape(
+            batch * kv_heads, x.shape[-1], length
         )
         for x in (k, v)
     )
@@ -86,8 +86,8 @@ def blockwise_attention(
     # One head after the other is what two-dimensional products on a CPU are fastest at.
     one_by_one = jax.default_backend() == "cpu"
     out = jax.lax.map(of_head, rows) if one_by_one else jax.vmap(of_head)(rows)
-    out = out.reshape(batch, kv_heads, group, steps, -1)
-    return jnp.moveaxis(out, 3, 1).reshape(*leading, steps, heads, -1)
+    out = out.reshape(batch, kv_heads, group, *out.shape[2:])
+    return jnp.moveaxis(out, 3, 1).reshape(*leading, steps, heads, out.shape[-1])
 
 
 def _segments(settings: Settings, q, k, v, allowed, key) -> jax.Array:

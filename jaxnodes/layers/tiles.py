@@ -40,7 +40,8 @@ def fits(q: jax.Array, k: jax.Array, v: jax.Array, causal: bool) -> bool:
     # Queries before all keys would have no greatest score.
     sees = length >= steps or not causal
     wide = q.dtype == k.dtype == v.dtype and q.dtype in (jnp.float32, jnp.float64)
-    return whole and sees and wide and math.prod(leading) * kv_heads % 2 == 0
+    rows = math.prod(leading) * kv_heads
+    return whole and sees and wide and rows > 0 and rows % 2 == 0
 
 
 # Compiled, so that outside of jit a second call compiles nothing; inlined, so that inside

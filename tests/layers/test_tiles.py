@@ -35,9 +35,7 @@ def small_tiles(monkeypatch, two_cores, quick):
 def made(steps, length, *, leading=(B,), heads=H, kv_heads=K, dtype=np.float64, seed=0):
     rng = np.random.default_rng(seed)
     shapes = (steps, heads, D), (length, kv_heads, D), (length, kv_heads, DV)
-    q, k, v = (rng.normal(size=(*leading, *shape)).astype(dtype) for shape in shapes)
-    assert tiles.fits(*map(jnp.asarray, (q, k, v)), True) or length % KEYS[True]
-    return q, k, v
+    return tuple(rng.normal(size=(*leading, *shape)).astype(dtype) for shape in shapes)
 
 
 def equation(q, k, v, causal):
@@ -58,7 +56,11 @@ def loops(f, *arguments):
 
 
 def attention(causal):
-    return lambda q, k, v: jn.dot_product_attention(q, k, v, causal=causal)
+    def attend(q, k, v):
+        assert tiles.fits(*map(jnp.asarray, (q, k, v)), causal)
+        return jn.dot_product_attention(q, k, v, causal=causal)
+
+    return attend
 
 
 @pytest.mark.parametrize(
@@ -230,6 +232,7 @@ def test_what_fits(two_cores, monkeypatch):
     assert fits(causal=True)
     assert fits(rows=(2, 1))
     assert not fits(rows=(3, 1))  # which two cores can't share alike
+    assert not fits(rows=(0, 2))
     assert not fits(steps=500)
     assert not fits(length=768)
     assert fits(length=768, causal=True)
@@ -238,6 +241,11 @@ def test_what_fits(two_cores, monkeypatch):
     assert not fits(dtype=jnp.bfloat16)
     monkeypatch.setattr(tiles, "workers", lambda: 1)
     assert not fits()
+
+
+def test_no_sequences_at_all(small_tiles):
+    q, k, v = made(8, 12, leading=(0,), dtype=np.float32)
+    assert jn.dot_product_attention(q, k, v).shape == (0, 8, H, DV)
 
 
 def test_with_a_mask_or_dropout_there_are_blocks(small_tiles):
