@@ -77,7 +77,7 @@ def dot_product_attention(
     if dropping:
         weights = dropout(key, weights, rate)
     *leading, heads, steps, _ = weights.shape
-    grouped = weights.reshape(*leading, v.shape[-2], -1, steps, v.shape[-3])
+    grouped = weights.reshape(*leading, v.shape[-2], heads // v.shape[-2], steps, v.shape[-3])
     context = jnp.einsum(
         "...kgts,...skd->...tkgd",
         grouped.astype(v.dtype),
