@@ -42,7 +42,8 @@ def accuracy(logits: Any, labels: Any, *, weights: Any = None) -> jax.Array:
     """The share of samples whose largest logit is that of their class.
 
     Args:
-      logits: (..., C), or probabilities; of equal ones the first is taken.
+      logits: (..., C), or probabilities; of equal ones the first is taken, and NaN is
+        above all numbers, as for `jnp.argmax`.
       labels: integers (...) in [0, C), or one-hot (..., C).
       weights: one a label, or one for all labels behind a leading axis (N,):
         nonnegative numbers or booleans.
@@ -79,10 +80,15 @@ def top_k_accuracy(logits: Any, labels: Any, *, k: int = 5, weights: Any = None)
 @functools.partial(jax.jit, static_argnames="k", inline=True)
 def _share_among(logits: jax.Array, y: jax.Array, w: Any, factor: Any, k: int) -> jax.Array:
     """In one program, for outside of jit each operation would be one of its own to compile."""
-    own = jnp.take_along_axis(logits, y[..., None], axis=-1, mode="clip")
-    earlier = jnp.arange(logits.shape[-1], dtype=y.dtype) < y[..., None]
-    rank = jnp.sum((logits > own) | ((logits == own) & earlier), axis=-1)
-    return weighted_mean((rank < k).astype(logits.dtype), w) * factor
+    if k == 1:
+        right = jnp.argmax(logits, axis=-1).astype(y.dtype) == y
+    else:
+        own = jnp.take_along_axis(logits, y[..., None], axis=-1, mode="clip")
+        earlier = jnp.arange(logits.shape[-1], dtype=y.dtype) < y[..., None]
+        ahead = ~(logits <= own) | ((logits == own) & earlier)
+        ahead = jnp.where(jnp.isnan(own), jnp.isnan(logits) & earlier, ahead)
+        right = jnp.sum(ahead, axis=-1) < k
+    return weighted_mean(right.astype(logits.dtype), w) * factor
 
 
 def binary_accuracy(

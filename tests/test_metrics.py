@@ -108,6 +108,20 @@ def test_of_equal_logits_the_first_counts():
     assert metrics.accuracy(logits, labels) == 1 / 4
 
 
+@pytest.mark.parametrize("k", [1, 2, 3, 4])
+def test_a_nan_is_above_all_numbers_as_for_argmax(k):
+    rng = np.random.default_rng(0)
+    logits = rng.normal(size=(200, 4)).astype(np.float32)
+    logits[rng.random(logits.shape) < 0.4] = np.nan
+    logits[rng.random(logits.shape) < 0.2] = np.inf
+    labels = rng.integers(0, 4, 200)
+    order = np.lexsort((-logits, ~np.isnan(logits)), axis=-1)  # stable
+    right = (order[:, :k] == labels[:, None]).any(-1)
+    if k == 1:
+        np.testing.assert_array_equal(right, logits.argmax(-1) == labels)
+    np.testing.assert_allclose(metrics.top_k_accuracy(logits, labels, k=k), right.mean())
+
+
 @pytest.mark.parametrize("name", [name for name, case in CASES.items() if case[1] is LOGITS])
 def test_one_hot_labels_are_integers_told_otherwise(name):
     metric = CASES[name][0]

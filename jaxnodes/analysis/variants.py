@@ -39,12 +39,19 @@ class Kept(NamedTuple):
 
     Attributes:
       values: those that depend on data, by their place in `Base.of_data`.
-      replaced: what takes the nodes' place, for each part; `None` if it is the same for
+      replaced: what takes the nodes' place, for each part; `None` where it is the same for
         all tiles.
     """
 
     values: dict[int, jax.Array]
-    replaced: Sequence[Any] | None
+    replaced: Sequence[Any]
+
+
+class Replacement(NamedTuple):
+    """What takes the place of a part's nodes in a tile, and whether each tile has its own."""
+
+    value: Any
+    by_tile: bool
 
 
 class Question(NamedTuple):
@@ -97,17 +104,17 @@ class Data(NamedTuple):
 def measure_whole(question: Question, data: Data) -> tuple[jax.Array, Kept | None]:
     """The metric of the function as it stands, and what its variants need if that is stored."""
     jaxpr, stored = question.model.program.jaxpr, question.plan.stored
-    made = question.kind != "given" or any(isinstance(v, Rows) for v in data.replacements)
 
     def of_tile(outputs, start):
-        base, replaced = _compute(question, data, start)
+        base, replacements = _compute(question, data, start)
         now = [base.read(atom) for atom in jaxpr.outvars]
         outputs = [_write(*pair, (start,)) for pair in zip(outputs, now, strict=True)]
         if not stored:
             return outputs, None
-        values, needed = base.of_data(), _needed(question, base, replaced)
+        values = base.of_data()
+        needed = _needed(question, base, replacements)
         kept = {i: value for i, value in enumerate(values) if needed[i]}
-        return outputs, Kept(kept, replaced if made else None)
+        return outputs, Kept(kept, [r.value if r.by_tile else None for r in replacements])
 
     outputs, kept = jax.lax.scan(of_tile, question.outputs(), question.starts)
     return question.measured(outputs, data.y), kept
@@ -128,17 +135,17 @@ def measure_without(
       (at_once, *metric's shape).
     """
     part, starts = question.plan.parts[k], question.starts
-    tile_at = _tiles(question, data, kept)
+    stored = None if kept is None else _stored(question, data, kept)
 
     def of_block(variants):
         def of_tile(outputs, at):
             i, start = at
-            base, replaced = tile_at(i)
+            base, replacements = stored(i) if stored else _compute(question, data, start)
             firsts = np.arange(0, part.block, part.chunk, dtype=np.int32)
 
             def of_chunk(outputs, step):
                 first, which = step
-                new = _changed(question, k, base, replaced[k], which)
+                new = _changed(question, k, base, replacements[k].value, which)
                 pairs = zip(outputs, new, strict=True)
                 return [_write(*pair, (first, start)) for pair in pairs], None
 
@@ -162,51 +169,44 @@ def _changed(question, k, base, replacement, variants) -> list[jax.Array]:
     return [_whole(*pair, len(variants)) for pair in zip(changed, now, strict=True)]
 
 
-def _needed(question: Question, base: Base, replaced: Sequence[Any]) -> list[bool]:
+def _needed(question: Question, base: Base, replacements: Sequence[Replacement]) -> list[bool]:
     """Which values that depend on data the variants are computed of."""
 
-    def of_all(values, replaced):
+    def of_all(values, instead):
         tile = base.with_data(iter(values))
         return [
-            _changed(question, k, tile, replaced[k], jnp.zeros(part.chunk, jnp.int32))
+            _changed(question, k, tile, instead[k], jnp.zeros(part.chunk, jnp.int32))
             for k, part in enumerate(question.plan.parts)
         ]
 
     values = base.of_data()
-    jaxpr = jax.make_jaxpr(of_all)(values, replaced).jaxpr
+    jaxpr = jax.make_jaxpr(of_all)(values, [r.value for r in replacements]).jaxpr
     _, used = dce_jaxpr(jaxpr, [True] * len(jaxpr.outvars))
     return used[: len(values)]
 
 
-def _compute(question: Question, data: Data, start: Any) -> tuple[Base, Sequence[Any]]:
+def _compute(question: Question, data: Data, start: Any) -> tuple[Base, Sequence[Replacement]]:
     """All values of a tile's samples, and what replaces the nodes'."""
-    model, (arrays, _, replacements, order) = question.model, data
+    model, arrays = question.model, data.arrays
     constant = len(arrays.consts) + len(arrays.fixed)
     is_data = [i >= constant for i in range(constant + len(arrays.leaves))]
     mine = [jax.lax.dynamic_slice_in_dim(leaf, start, model.tile) for leaf in arrays.leaves]
     base = run_base(model.program.jaxpr, [*arrays.consts, *arrays.fixed, *mine], is_data)
-    others = None
-    if order is not None:
-        rows = jax.lax.dynamic_slice_in_dim(order, start, model.tile)
-        others = [jnp.take(leaf, rows, axis=0, mode="clip") for leaf in arrays.leaves]
-    given = [_of_tile(value, start, model.tile) for value in replacements]
-    return base, _replaced(question, arrays, base, is_data, others, given)
+    return base, _replacements(question, data, base, is_data, start)
 
 
-def _tiles(question: Question, data: Data, kept: Kept | None):
+def _stored(question: Question, data: Data, kept: Kept):
     """A function of a tile's number: what `_compute` gives for its samples."""
-    if kept is None:
-        return lambda i: _compute(question, data, jnp.asarray(question.starts)[i])
     # What doesn't depend on data is the same for each tile, and computed apart.
-    shared, given = _compute(question, data, question.starts[0])
+    shared, first = _compute(question, data, question.starts[0])
 
     def tile_at(i):
-        values, replaced = jax.tree.map(
-            lambda k: jax.lax.dynamic_index_in_dim(k, i, 0, False), kept
-        )
+        values, own = jax.tree.map(lambda k: jax.lax.dynamic_index_in_dim(k, i, 0, False), kept)
         # The others are never used: they stay those of the first tile.
         mine = (values.get(j, other) for j, other in enumerate(shared.of_data()))
-        return shared.with_data(mine), given if replaced is None else replaced
+        pairs = zip(own, first, strict=True)
+        replacements = [r if value is None else Replacement(value, True) for value, r in pairs]
+        return shared.with_data(mine), replacements
 
     return tile_at
 
@@ -223,24 +223,27 @@ def _write(whole: jax.Array, part: jax.Array, at: tuple[Any, ...]) -> jax.Array:
     return jax.lax.dynamic_update_slice(whole, part, (*at, *zeros))
 
 
-def _replaced(question, arrays, base, data, others, replacements) -> Sequence[Any]:
+def _replacements(question, data: Data, base: Base, is_data, start) -> Sequence[Replacement]:
     """What takes the nodes' place in this tile, for each part."""
-    program, parts = question.model.program, question.plan.parts
-    if question.kind == "resample":
-        names = [part.nodes.site.name for part in parts]
-        _, records = program.evaluate(arrays.consts, [*arrays.fixed, *others], record=tuple(names))
-        return [records[name] for name in names]
+    model, (arrays, _, given, order) = question.model, data
+    names = [part.nodes.site.name for part in question.plan.parts]
+    if order is not None:  # to resample by
+        rows = jax.lax.dynamic_slice_in_dim(order, start, model.tile)
+        others = [jnp.take(leaf, rows, axis=0, mode="clip") for leaf in arrays.leaves]
+        inputs = [*arrays.fixed, *others]
+        _, records = model.program.evaluate(arrays.consts, inputs, record=tuple(names))
+        return [Replacement(records[name], True) for name in names]
     if question.kind == "bias":
-        places = [program.place(part.nodes.site.name) for part in parts]
+        places = [model.program.place(name) for name in names]
         for place in places:
             check(
-                loop_around(program, place) is None,
+                loop_around(model.program, place) is None,
                 f"expected a node outside of loops, got {place.site!r}: what comes of a step's "
                 "weighted sums goes on into the next; use value='zero' or 'mean'",
                 "ablate",
             )
-        return [bias_value(program, place, base, data) for place in places]
-    return replacements
+        return [Replacement(*bias_value(model.program, p, base, is_data)) for p in places]
+    return [Replacement(_of_tile(v, start, model.tile), isinstance(v, Rows)) for v in given]
 
 
 def _whole(made: Changed | None, base: jax.Array, variants: int) -> jax.Array:

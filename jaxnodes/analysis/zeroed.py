@@ -6,7 +6,7 @@ dense or convolution operation on data set to zero, other nodes as they are.
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 from jax.extend.core import Jaxpr, Literal
@@ -23,7 +23,9 @@ _LAYOUT = {"broadcast_in_dim", "reshape", "transpose", "squeeze", "expand_dims",
 _WINDOWS = {"reduce_window_max", "reduce_window_min", "reduce_window_sum"}
 
 
-def bias_value(program: Program, place: Place, base: Base, data: Sequence[bool]) -> Any:
+def bias_value(
+    program: Program, place: Place, base: Base, data: Sequence[bool]
+) -> tuple[Any, bool]:
     """The value at `place` with all weighted sums zero, of the shape of one step's value.
 
     Args:
@@ -32,13 +34,16 @@ def bias_value(program: Program, place: Place, base: Base, data: Sequence[bool])
       base: the program's values as they are.
       data: of each of its constants and inputs, whether it is data.
 
+    Returns:
+      The value, and whether it still depends on data, as behind a skip connection.
+
     Raises:
       JaxNodesError: an operation on the way from a weighted sum mixes nodes, so that
         zeroing one node's weights changes others too.
     """
     jaxpr = program.jaxpr
     start = {
-        var: _Value(base.values[var], is_data, None)
+        var: _Value(base.values[var], is_data)
         for var, is_data in zip([*jaxpr.constvars, *jaxpr.invars], data, strict=True)
     }
     found: list[_Value] = []
@@ -50,49 +55,57 @@ def bias_value(program: Program, place: Place, base: Base, data: Sequence[bool])
             f"{place.site!r} mixes its nodes; use value='zero' or 'mean'",
             "ablate",
         )
-    return value.array
+    return value.array, value.varies
 
 
-class _Value:
-    """A value, whether it depends on data, and what mixed nodes since the weighted sums."""
+class _Value(NamedTuple):
+    """A value, and what is known of it.
 
-    def __init__(self, array: Any, data: bool, mixed: str | None, touched: bool = False):
-        self.array, self.data, self.mixed, self.touched = array, data, mixed, touched
+    Attributes:
+      array: the value.
+      varies: whether data changes it.
+      touched: whether it is made of weighted sums, which are zero.
+      mixed: what mixed nodes since then.
+    """
+
+    array: Any
+    varies: bool = False
+    touched: bool = False
+    mixed: str | None = None
 
 
 def _run(jaxpr: Jaxpr, env: dict, program, base: Base, path, target: Place, found: list) -> list:
     def read(atom):
-        return _Value(atom.val, False, None) if isinstance(atom, Literal) else env[atom]
+        return _Value(atom.val) if isinstance(atom, Literal) else env[atom]
 
     for i, eqn in enumerate(jaxpr.eqns):
         here, operands = (*path, i), [read(atom) for atom in eqn.invars]
-        name, is_data = eqn.primitive.name, any(v.data for v in operands)
+        name, is_data = eqn.primitive.name, any(v.varies or v.touched for v in operands)
         if can_enter(eqn):
             (body,) = bodies(eqn)
-            inner = {
-                var: _Value(base.inner[i].values[var], False, None) for var in body.jaxpr.constvars
-            }
+            inner = {var: _Value(base.inner[i].values[var]) for var in body.jaxpr.constvars}
             inner |= zip(body.jaxpr.invars, (operands[k] for k in body.operands), strict=True)
             outputs = _run(body.jaxpr, inner, program, base.inner[i], (*here, 0), target, found)
         elif name in _DENSE and is_data:
             zeros = jnp.zeros_like(base.values[eqn.outvars[0]])
-            outputs = [_Value(zeros, True, None, touched=True)]
+            outputs = [_Value(zeros, touched=True)]
         else:
             touched = any(v.touched for v in operands)
             mixed = next((v.mixed for v in operands if v.mixed), None)
             keeps = name in ELEMENTWISE or name in _LAYOUT or _keeps_channels(eqn)
             if touched and not keeps:
                 mixed = mixed or name
+            varies = any(v.varies for v in operands)
             arrays = bind(eqn, [v.array for v in operands]) if touched else None
             outputs = [
-                _Value(arrays[k] if arrays else base.values[var], is_data, mixed, touched)
+                _Value(arrays[k] if arrays else base.values[var], varies, touched, mixed)
                 for k, var in enumerate(eqn.outvars)
             ]
         for place in program.places.get(here, ()):
             if place is target:
                 found.append(outputs[place.output])
             # Another node is as it is.
-            outputs[place.output] = _Value(base.values[eqn.outvars[place.output]], is_data, None)
+            outputs[place.output] = _Value(base.values[eqn.outvars[place.output]], is_data)
         env.update(zip(eqn.outvars, outputs, strict=True))
     return [read(atom) for atom in jaxpr.outvars]
 
