@@ -219,26 +219,6 @@ def test_bias_replacement_is_zeroing_the_incoming_weights(name, x64):
             np.testing.assert_allclose(found[i], whole - without, rtol=1e-9, atol=1e-12)
 
 
-@pytest.mark.parametrize("skips", [False, True], ids=["of the bias alone", "of the sample too"])
-def test_bias_replacement_tile_by_tile(skips):
-    """600 samples, three tiles: a node's value is the same in all of them, or each one's own."""
-    rng = np.random.default_rng(0)
-    x, w = rng.normal(size=(600, 4)).astype(np.float32), rng.normal(size=(4, 4)).astype(np.float32)
-    b = rng.normal(size=4).astype(np.float32)
-
-    def f(variables, x):
-        w, b = variables
-        return jn.node(jax.nn.relu(x @ w + b) + (x if skips else 0.0), "h") ** 2
-
-    (found,) = jn.analysis.ablate(
-        f, (w, b), x, np.zeros(600, np.float32), metric=lambda out, y: out.mean(), value="bias"
-    ).values()
-    h = np.maximum(x @ w + b, 0) + x * skips
-    instead = np.maximum(b, 0) + x * skips
-    expected = (h**2 - instead**2).sum(0) / h.size
-    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
-
-
 def test_bias_replacement_equals_the_guides_torch_loop():
     """The same weights in torch: zero each node's incoming weights, measure the accuracy."""
     torch = pytest.importorskip("torch")

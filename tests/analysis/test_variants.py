@@ -67,19 +67,6 @@ def test_little_memory_gives_the_same_numbers():
             assert np.std(much[name]) > 0
 
 
-@pytest.mark.parametrize("calls", [1, 2, 3, 8])
-def test_each_node_is_in_one_call_and_every_core_has_as_many(calls):
-    net, variables, x, _ = problem()
-    model, _ = prepare(net.predict, variables, x, where="ablate", gated=True)
-    for part in plan(model, 2**28, calls).parts:
-        of_calls = part.calls()
-        # 96, 64 and 8 nodes: no more calls than cores, and the last one may have fewer.
-        assert len(of_calls) <= calls
-        assert part.at_once < part.count / calls + part.chunk + 1
-        numbers = np.concatenate(of_calls)
-        assert list(dict.fromkeys(numbers)) == list(range(part.count))
-
-
 @pytest.mark.parametrize("cores", [1, 2, 3])
 def test_any_number_of_cores_gives_the_same_numbers(monkeypatch, cores):
     net, variables, x, y = problem(600)
@@ -105,6 +92,24 @@ def test_only_values_that_variants_need_are_kept():
     assert 20 not in widths
     # The first layer's outputs; the second's weighted sums and outputs; the last's outputs.
     assert sum(widths) <= 96 + 2 * 64 + 2 * 8
+
+
+def test_what_takes_a_nodes_place_is_kept_only_if_each_tile_has_its_own():
+    """A bias' value is the same for all samples, but not behind a skip connection."""
+    rng = np.random.default_rng(0)
+    x, w = (rng.normal(size=(n, 4)).astype(np.float32) for n in (600, 4))
+
+    def f(w, x):
+        h = jn.node(jax.nn.relu(x @ w), "h")
+        return jn.node(jax.nn.relu(h @ w) + h, "skip")
+
+    model, arrays = prepare(f, w, x, where="ablate", gated=True)
+    question = Question(model, plan(model, 2**28), jn.mse, "bias")
+    _, kept = jax.eval_shape(
+        functools.partial(measure_whole, question), Data(arrays, x, [None] * 2, None)
+    )
+    assert kept.replaced[0] is None
+    assert kept.replaced[1].shape == (3, 200, 4)
 
 
 def test_weights_that_the_function_prepares_are_not_kept_for_each_tile():
