@@ -8,7 +8,7 @@ both relative to that score (Milakov and Gimelshein 2018, arXiv:1805.02867; Dao 
 arXiv:2205.14135). The backward loop makes a tile's weights again, from its scores and the
 logarithm of their sum. Tiles that no query may look at are left out.
 
-The plain forms, in blocks of queries, are what derivatives are derived from.
+The plain forms, what derivatives are derived from, are in `tiles_plain`.
 """
 
 import functools
@@ -22,6 +22,7 @@ import numpy as np
 from jax import lax
 
 from jaxnodes.cores import workers
+from jaxnodes.layers import tiles_plain as plain
 from jaxnodes.layers.side_by_side import side_by_side
 from jaxnodes.layers.two_forms import two_forms, two_linear_forms
 
@@ -73,115 +74,27 @@ def _attend(causal: bool, q, k, v):
     Returns:
       Outputs, and (B, K, G, T).
     """
-    forms = functools.partial(_forward, causal), functools.partial(_forward_loops, causal)
+    forms = (
+        functools.partial(plain.forward, causal, _ROWS),
+        functools.partial(_forward_loops, causal),
+    )
     return two_forms(*forms, q, k, v)
 
 
 @_attend.defjvp
 def _derived(causal, primals, tangents):
     out, total = _attend(causal, *primals)
-    tangent = functools.partial(_tangent, causal)
+    tangent = functools.partial(plain.tangent, causal, _ROWS)
 
     def transpose(constants, cotangents):
-        forms = functools.partial(_backward, causal), functools.partial(_backward_loops, causal)
+        forms = (
+            functools.partial(plain.backward, causal, _ROWS),
+            functools.partial(_backward_loops, causal),
+        )
         return two_forms(*forms, *constants, *cotangents)
 
     constants = (*primals, out, total)
     return (out, total), two_linear_forms(tangent, tangent, transpose, constants, tangents)
-
-
-# The plain forms.
-
-
-def _forward(causal, q, k, v):
-    def block(numbered):
-        scores = _scores(causal, k, len(q[0]), *numbered)
-        total = jax.nn.logsumexp(scores, axis=-1)
-        return _by_weights(jnp.exp(scores - total[..., None]), v), total
-
-    outs, totals = lax.map(block, (jnp.arange(len(q[0]) // _ROWS), _blocks(q)))
-    return _whole(outs), _whole_numbers(totals)
-
-
-def _tangent(causal, constants, operands):
-    (q, k, v, out, total), (dq, dk, dv) = constants, operands
-
-    def block(numbered):
-        i, q, dq, total = numbered
-        steps = len(out[0])
-        weights = jnp.exp(_scores(causal, k, steps, i, q) - total[..., None])
-        moved = weights * (_products(q, dk) + _products(dq, k))
-        dtotal = moved.sum(axis=-1)
-        moved = moved - weights * dtotal[..., None]
-        return _by_weights(moved, v) + _by_weights(weights, dv), dtotal
-
-    numbers = jnp.arange(len(q[0]) // _ROWS)
-    douts, dtotals = lax.map(block, (numbers, _blocks(q), _blocks(dq), _number_blocks(total)))
-    return _whole(douts), _whole_numbers(dtotals)
-
-
-def _backward(causal, q, k, v, out, total, ct_out, ct_total):
-    def block(sums, numbered):
-        i, q, ct, total, rest = numbered
-        weights = jnp.exp(_scores(causal, k, len(out[0]), i, q) - total[..., None])
-        slopes = weights * (jnp.einsum("brkgd,bskd->bkgrs", ct, v) - rest[..., None])
-        ct_q = _by_weights(slopes, k) / math.sqrt(k.shape[-1])
-        ct_k = jnp.einsum("bkgrs,brkgd->bskd", slopes, q) / math.sqrt(k.shape[-1])
-        ct_v = jnp.einsum("bkgrs,brkgd->bskd", weights, ct)
-        return (sums[0] + ct_k, sums[1] + ct_v), ct_q
-
-    rest = _rest(out, ct_out, ct_total)
-    blocks = _blocks(q), _blocks(ct_out), _number_blocks(total), _number_blocks(rest)
-    sums = jnp.zeros_like(k), jnp.zeros_like(v)
-    (ct_k, ct_v), ct_q = lax.scan(block, sums, (jnp.arange(len(q[0]) // _ROWS), *blocks))
-    return _whole(ct_q), ct_k, ct_v
-
-
-def _rest(out, ct_out, ct_total):
-    """What each weight's cotangent is less by, (B, K, G, T): weights sum to one."""
-    return jnp.einsum("btkgd,btkgd->bkgt", out, ct_out) - ct_total
-
-
-def _products(q, k):
-    return jnp.einsum("brkgd,bskd->bkgrs", q, k) / math.sqrt(k.shape[-1])
-
-
-def _by_weights(weights, v):
-    return jnp.einsum("bkgrs,bskd->brkgd", weights, v)
-
-
-def _scores(causal, k, steps, i, q):
-    """Of the `i`-th block of queries of `steps`: (B, K, G, rows, S)."""
-    scores, length = _products(q, k), k.shape[1]
-    if not causal:
-        return scores
-    last = i * _ROWS + jnp.arange(_ROWS) + (length - steps)
-    return jnp.where(jnp.arange(length) <= last[:, None], scores, _closed(scores))
-
-
-def _closed(scores):
-    return jnp.finfo(scores.dtype).min.astype(scores.dtype)
-
-
-def _blocks(x):
-    """(B, T, ...) as (blocks, B, rows, ...)."""
-    return jnp.moveaxis(x.reshape(len(x), -1, _ROWS, *x.shape[2:]), 1, 0)
-
-
-def _whole(x):
-    return jnp.moveaxis(x, 0, 1).reshape(x.shape[1], -1, *x.shape[3:])
-
-
-def _number_blocks(x):
-    """(B, K, G, T) as (blocks, B, K, G, rows)."""
-    return jnp.moveaxis(x.reshape(*x.shape[:-1], -1, _ROWS), -2, 0)
-
-
-def _whole_numbers(x):
-    return jnp.moveaxis(x, 0, -2).reshape(*x.shape[1:-1], -1)
-
-
-# The loops.
 
 
 class _Sizes(NamedTuple):
@@ -250,7 +163,7 @@ class _Place(NamedTuple):
         last, key = (lax.broadcasted_iota(_INDEX, scores.shape, axis) for axis in (0, 1))
         last = last + (self.block_of_head * _INDEX(_ROWS) + _INDEX(sizes.lag))
         seen = key + self.chunk * _INDEX(sizes.keys) <= last
-        return jnp.where(seen, scores, _closed(scores))
+        return jnp.where(seen, scores, plain.closed(scores))
 
 
 def _loops(sizes: _Sizes, by_keys: bool, step: Callable, constants, carry):
@@ -301,7 +214,7 @@ def _forward_loops(causal, q, k, v):
             x = keep(lax.div(lax.bitcast_convert_type(x, bits), one))
             return lax.bitcast_convert_type(x, dtype)
 
-        more = made(jnp.where(fresh, _closed(scores), top - mine))
+        more = made(jnp.where(fresh, plain.closed(scores), top - mine))
         top = made(jnp.where(more > 0, top, mine))
         powers = keep(jnp.exp(scores - top))
         shrunk = keep(jnp.exp(jnp.minimum(more, 0)))
@@ -347,7 +260,9 @@ def _backward_loops(causal, q, k, v, out, total, ct_out, ct_total):
     blocks = sizes.group * sizes.blocks
     chunk = [(dim, sizes.keys), (dim_v, sizes.keys)]
     stacks = [(half, blocks, _ROWS, dim), *((half, sizes.chunks, *shape) for shape in chunk)]
-    of_queries = (x.reshape(-1, blocks, _ROWS, 1) for x in (total, _rest(out, ct_out, ct_total)))
+    of_queries = (
+        x.reshape(-1, blocks, _ROWS, 1) for x in (total, plain.weights_less(out, ct_out, ct_total))
+    )
     arrays = _in_blocks(q), *(_in_chunks(x, sizes) for x in (k, v)), _in_blocks(ct_out)
     shapes = [(shape, q.dtype) for shape in (*chunk, *stacks)]
     carry = _loops(sizes, True, step, (*arrays, *of_queries), shapes)
