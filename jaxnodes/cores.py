@@ -1,7 +1,7 @@
 """How many cores there are to share the work, and programs that run on each."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -25,21 +25,25 @@ def workers(arrays: Any = ()) -> int:
     return cores() if jax.default_backend() == "cpu" and not spread else 1
 
 
-def run_side_by_side(function: Any, calls: Sequence[tuple]) -> list[Any]:
-    """`function(*call)` of each call, as many at a time as there are workers.
+def run_side_by_side(calls: Sequence[tuple[Any, tuple]]) -> Iterator[Any]:
+    """What each call returns, in order, as many calls at a time as there are workers.
 
     Args:
-      function: a compiled one (`jax.jit`).
-      calls: its arguments, pytrees of arrays alike in shapes and dtypes.
+      calls: compiled functions (`jax.jit`), each with its arguments, pytrees of arrays; calls of
+        one function are alike in shapes and dtypes.
     """
-    count = min(workers(calls), len(calls))
+    count = min(workers([arguments for _, arguments in calls]), len(calls))
     if count <= 1:
-        return [function(*call) for call in calls]
+        for function, arguments in calls:
+            yield function(*arguments)
+        return
     # Threads have no settings of the caller's, such as x64: nothing is left to trace there.
-    program = function.lower(*calls[0]).compile()
+    firsts = {id(function): (function, arguments) for function, arguments in reversed(calls)}
+    programs = {key: f.lower(*arguments).compile() for key, (f, arguments) in firsts.items()}
 
     def run(call):
-        return jax.block_until_ready(program(*call))
+        function, arguments = call
+        return jax.block_until_ready(programs[id(function)](*arguments))
 
     with ThreadPoolExecutor(count) as pool:
-        return list(pool.map(run, calls))
+        yield from pool.map(run, calls)

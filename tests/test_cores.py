@@ -14,8 +14,19 @@ from jaxnodes import cores
 def test_calls_come_back_in_their_order(monkeypatch, count):
     monkeypatch.setattr(cores, "cores", lambda: count)
     calls = [({"a": jnp.full(3, float(i))}, jnp.asarray(i)) for i in range(4)]
-    found = cores.run_side_by_side(jax.jit(lambda tree, i: tree["a"] * 10 + i), calls)
-    np.testing.assert_array_equal(np.stack(found), np.arange(4)[:, None] * np.full(3, 11))
+    function = jax.jit(lambda tree, i: tree["a"] * 10 + i)
+    found = cores.run_side_by_side([(function, call) for call in calls])
+    np.testing.assert_array_equal(np.stack(list(found)), np.arange(4)[:, None] * np.full(3, 11))
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_calls_may_be_of_several_functions(monkeypatch, count):
+    """Each of its own shapes, too."""
+    monkeypatch.setattr(cores, "cores", lambda: count)
+    double, total = jax.jit(lambda x: 2 * x), jax.jit(jnp.sum)
+    calls = [(double, (jnp.arange(3),)), (total, (jnp.ones(5),)), (double, (jnp.ones(3, int),))]
+    found = [np.asarray(value).tolist() for value in cores.run_side_by_side(calls)]
+    assert found == [[0, 2, 4], 5.0, [2, 2, 2]]
 
 
 def test_a_function_is_traced_once_and_by_the_caller(monkeypatch):
@@ -29,9 +40,9 @@ def test_a_function_is_traced_once_and_by_the_caller(monkeypatch):
         return x / 3
 
     with jax.enable_x64(True):
-        calls = [(jnp.asarray(float(i)),) for i in range(5)]
+        calls = [(function, (jnp.asarray(float(i)),)) for i in range(5)]
         for _ in range(2):
-            found = cores.run_side_by_side(function, calls)
+            found = list(cores.run_side_by_side(calls))
     assert traced == [threading.get_ident()]
     assert [value.dtype for value in found] == [jnp.float64] * 5
     np.testing.assert_allclose(found, np.arange(5) / 3, rtol=1e-15)
@@ -49,7 +60,8 @@ def test_calls_are_under_way_at_the_same_time(monkeypatch):
     def function(x):
         return jax.pure_callback(meet, jax.ShapeDtypeStruct((), jnp.float32), x)
 
-    found = cores.run_side_by_side(jax.jit(function), [(jnp.zeros(()),), (jnp.ones(()),)])
+    compiled = jax.jit(function)
+    found = cores.run_side_by_side([(compiled, (jnp.zeros(()),)), (compiled, (jnp.ones(()),))])
     assert [float(value) for value in found] == [1, 1]
 
 
@@ -63,7 +75,7 @@ def test_an_error_of_a_call_reaches_the_caller(monkeypatch):
         return jax.pure_callback(refuse, jax.ShapeDtypeStruct((), jnp.float32), x)
 
     with pytest.raises(Exception, match="no such thing"):
-        cores.run_side_by_side(jax.jit(function), [(jnp.zeros(()),)] * 2)
+        list(cores.run_side_by_side([(jax.jit(function), (jnp.zeros(()),))] * 2))
 
 
 def test_arrays_spread_over_devices_are_one_program_at_a_time():

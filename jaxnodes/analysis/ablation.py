@@ -102,11 +102,16 @@ def ablate(
     replacements = [given.get(part.nodes.site.name) for part in parts]
     data = jax.tree.map(jnp.asarray, Data(arrays, y, replacements, order))
     whole, kept = compiled(measure_whole, question)(data)
-    drops = {}
-    for k, part in enumerate(tracked(parts, progress, "ablating")):
-        calls = [(data, kept, jnp.asarray(variants)) for variants in part.calls()]
-        found = run_side_by_side(compiled(measure_without, question, k), calls)
-        worth = whole - jnp.concatenate(found)[: part.count]
+    # All sites' calls at once: a core that is done with one site's goes on with the next one's.
+    calls = [
+        (compiled(measure_without, question, k), (data, kept, jnp.asarray(variants)))
+        for k, part in enumerate(parts)
+        for variants in part.calls()
+    ]
+    found, drops = run_side_by_side(calls), {}
+    for part in tracked(parts, progress, "ablating"):
+        without = jnp.concatenate([next(found) for _ in part.calls()])
+        worth = whole - without[: part.count]
         drops[part.nodes.site.name] = worth.reshape(*part.nodes.shape, *worth.shape[1:])
     return drops
 

@@ -1,8 +1,9 @@
 """Whether a function is one of inference: the same sample, the same answer."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import Jaxpr
@@ -52,15 +53,11 @@ def check_inference(traced: Traced, data: int, samples: int) -> None:
     half = samples // 2
     if not half:
         return
-    others = [
-        jnp.concatenate([leaf[:half], leaf[:half], leaf[2 * half :]])
-        for leaf in traced.args[-data:]
-    ]
-    fixed = traced.args[:-data]
+    fixed, mine = traced.args[:-data], traced.args[-data:]
     before, _ = traced.run(traced.consts, traced.args)
-    after, _ = traced.run(traced.consts, [*fixed, *others])
+    after, _ = traced.run(traced.consts, [*fixed, *_halves_alike(mine)])
     for pair in zip(before, after, strict=True):
-        a, b = (np.asarray(made[:half], np.float64) for made in pair)
+        a, b = (np.asarray(made)[:half].astype(np.float64) for made in pair)
         scale = np.max(np.abs(a), where=np.isfinite(a), initial=1e-30)
         check(
             np.allclose(a, b, rtol=0, atol=1e-3 * scale, equal_nan=True),
@@ -68,6 +65,13 @@ def check_inference(traced: Traced, data: int, samples: int) -> None:
             "of the batch (batch norm in training mode does that); measure with training=False",
             "analysis",
         )
+
+
+@jax.jit
+def _halves_alike(leaves: Sequence[Any]) -> list[jax.Array]:
+    """Samples whose second half is the first one again."""
+    half = len(leaves[0]) // 2
+    return [jnp.concatenate([leaf[:half], leaf[:half], leaf[2 * half :]]) for leaf in leaves]
 
 
 def _primitives(jaxpr: Jaxpr) -> Iterator[str]:

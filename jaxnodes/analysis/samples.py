@@ -52,7 +52,7 @@ def prepare(
     n = count_samples(leaves, where)
     tile = -(-n // -(-n // batch_size))  # tiles as alike as can be: little fills the last
     structure = jax.tree.structure(x)
-    first = structure.unflatten([leaf[:tile] for leaf in leaves])
+    first = structure.unflatten([jax.lax.slice_in_dim(leaf, 0, tile) for leaf in leaves])
     traced = trace(f, (variables, first), {}, auto=auto, where=where)
     program = traced.program
     asked = _asked(program, nodes, exact, where)

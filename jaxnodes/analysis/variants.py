@@ -137,7 +137,7 @@ def measure_without(
     part, starts = question.plan.parts[k], question.starts
     stored = None if kept is None else _stored(question, data, kept)
 
-    def of_block(variants):
+    def of_block(outputs, variants):
         def of_tile(outputs, at):
             i, start = at
             base, replacements = stored(i) if stored else _compute(question, data, start)
@@ -153,10 +153,12 @@ def measure_without(
             return jax.lax.scan(of_chunk, outputs, (firsts, chunks))[0], None
 
         numbers = np.arange(len(starts), dtype=np.int32)
-        outputs, _ = jax.lax.scan(of_tile, question.outputs(part.block), (numbers, starts))
-        return jax.vmap(lambda outputs: question.measured(outputs, data.y))(outputs)
+        outputs, _ = jax.lax.scan(of_tile, outputs, (numbers, starts))
+        return outputs, jax.vmap(lambda outputs: question.measured(outputs, data.y))(outputs)
 
-    found = jax.lax.map(of_block, variants.reshape(-1, part.block))
+    # Every block fills the room of the one before, which is cleared once.
+    blocks = variants.reshape(-1, part.block)
+    _, found = jax.lax.scan(of_block, question.outputs(part.block), blocks)
     return found.reshape(-1, *found.shape[2:])
 
 

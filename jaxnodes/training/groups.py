@@ -95,8 +95,8 @@ def vmap_in_groups(
         size = math.ceil(n / count)
         arguments = jax.tree.map(jnp.asarray, arguments)
         starts = [jnp.asarray(min(i * size, n - size)) for i in range(count)]
-        calls = [(start, arguments) for start in starts]
-        return _joined(run_side_by_side(of_group(size), calls), n)
+        calls = [(of_group(size), (start, arguments)) for start in starts]
+        return _joined(list(run_side_by_side(calls)), n)
 
     return run
 

@@ -9,6 +9,7 @@ import pytest
 
 import jaxnodes as jn
 import jaxnodes.cores
+from jaxnodes.analysis import plans
 from jaxnodes.analysis.plans import plan
 from jaxnodes.analysis.samples import prepare
 from jaxnodes.analysis.variants import Data, Question, measure_whole, measure_without
@@ -67,10 +68,14 @@ def test_little_memory_gives_the_same_numbers():
             assert np.std(much[name]) > 0
 
 
-@pytest.mark.parametrize("cores", [1, 2, 3])
-def test_any_number_of_cores_gives_the_same_numbers(monkeypatch, cores):
+@pytest.mark.parametrize(("cores", "blocks"), [(1, 1), (2, 1), (3, 1), (1, 6), (2, 3)])
+def test_any_number_of_cores_and_blocks_gives_the_same_numbers(monkeypatch, cores, blocks):
+    """A block fills the room for outputs of the one before: 600 samples of 8, for each node."""
     net, variables, x, y = problem(600)
     monkeypatch.setattr(jaxnodes.cores, "cores", lambda: cores)
+    monkeypatch.setattr(plans, "_BLOCK_BYTES", 600 * 8 * 4 * 96 // (cores * blocks))
+    first = plan(prepare(net.predict, variables, x, where="ablate")[0], 2**28, cores).parts[0]
+    assert first.at_once == blocks * first.block
     drops = jn.analysis.ablate(net.predict, variables, x, y, metric=jn.cross_entropy)
     whole = jn.cross_entropy(net.predict(variables, x), y)
     for name, size in (("dense1", 96), ("dense2", 64), ("dense3", 8)):
