@@ -38,12 +38,11 @@ def run_side_by_side(calls: Sequence[tuple[Any, tuple]]) -> Iterator[Any]:
             yield function(*arguments)
         return
     # Threads have no settings of the caller's, such as x64: nothing is left to trace there.
-    firsts = {id(function): (function, arguments) for function, arguments in reversed(calls)}
-    programs = {key: f.lower(*arguments).compile() for key, (f, arguments) in firsts.items()}
+    programs = {f: f.lower(*arguments).compile() for f, arguments in dict(calls).items()}
 
     def run(call):
         function, arguments = call
-        return jax.block_until_ready(programs[id(function)](*arguments))
+        return jax.block_until_ready(programs[function](*arguments))
 
     with ThreadPoolExecutor(count) as pool:
         yield from pool.map(run, calls)
