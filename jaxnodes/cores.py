@@ -28,6 +28,8 @@ def workers(arrays: Any = ()) -> int:
 def run_side_by_side(calls: Sequence[tuple[Any, tuple]]) -> Iterator[Any]:
     """What each call returns, in order, as many calls at a time as there are workers.
 
+    They begin when the first result is asked for.
+
     Args:
       calls: compiled functions (`jax.jit`), each with its arguments, pytrees of arrays; calls of
         one function are alike in shapes and dtypes.

@@ -66,28 +66,28 @@ def plan(model: Model, memory: int, calls: int = 1) -> Plan:
         after = jaxpr.eqns[model.program.place(nodes.site.name).path[0] :]
         wide = max(_bytes(var) for eqn in after for var in eqn.outvars)
         largest = min(count, most, max(1, _BLOCK_BYTES // outputs) if stored else most)
-        blocks = _up(_ratio(count, largest), calls)  # as many for each of those side by side
+        blocks = _up(_ceil_div(count, largest), calls)  # as many for each of those side by side
         chunk = max(1, min(_CHUNK_BYTES // wide, memory // (4 * wide)))
-        chunk = _even(_ratio(count, blocks), chunk)
-        block = _up(_ratio(count, blocks), chunk)
-        at_once = _up(_ratio(count, calls), block) if stored else block
+        chunk = _even(_ceil_div(count, blocks), chunk)
+        block = _up(_ceil_div(count, blocks), chunk)
+        at_once = _up(_ceil_div(count, calls), block) if stored else block
         parts.append(Part(nodes, at_once, block, chunk))
     return Plan(tuple(parts), stored)
 
 
-def _ratio(number: int, size: int) -> int:
-    """How many parts of a size hold a number of things."""
+def _ceil_div(number: int, size: int) -> int:
+    """How many parts of a size a number of things takes."""
     return -(-number // size)
 
 
 def _even(number: int, most: int) -> int:
     """The size of parts as alike as can be, of so many things at most."""
-    return _ratio(number, _ratio(number, most))
+    return _ceil_div(number, _ceil_div(number, most))
 
 
 def _up(number: int, step: int) -> int:
     """The next multiple of a step."""
-    return _ratio(number, step) * step
+    return _ceil_div(number, step) * step
 
 
 def _all_bytes(jaxpr: Jaxpr) -> int:

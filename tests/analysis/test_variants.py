@@ -9,7 +9,6 @@ import pytest
 
 import jaxnodes as jn
 import jaxnodes.cores
-from jaxnodes.analysis import plans
 from jaxnodes.analysis.plans import plan
 from jaxnodes.analysis.samples import prepare
 from jaxnodes.analysis.variants import Data, Question, measure_whole, measure_without
@@ -73,7 +72,8 @@ def test_any_number_of_cores_and_blocks_gives_the_same_numbers(monkeypatch, core
     """A block fills the room for outputs of the one before: 600 samples of 8, for each node."""
     net, variables, x, y = problem(600)
     monkeypatch.setattr(jaxnodes.cores, "cores", lambda: cores)
-    monkeypatch.setattr(plans, "_BLOCK_BYTES", 600 * 8 * 4 * 96 // (cores * blocks))
+    room = 600 * 8 * 4 * 96 // (cores * blocks)
+    monkeypatch.setattr("jaxnodes.analysis.plans._BLOCK_BYTES", room)
     first = plan(prepare(net.predict, variables, x, where="ablate")[0], 2**28, cores).parts[0]
     assert first.at_once == blocks * first.block
     drops = jn.analysis.ablate(net.predict, variables, x, y, metric=jn.cross_entropy)
