@@ -102,7 +102,8 @@ def binary_accuracy(
     """The share of samples on the right side of the threshold.
 
     Args:
-      logits: (N, ...), floating: each a weighted sum before the sigmoid.
+      logits: (N, ...), floating: each a weighted sum before the sigmoid. NaN is right for
+        neither label.
       labels: of the same shape, 0 and 1 of any dtype.
       weights: (N,), or more leading axes, of nonnegative numbers or booleans.
       threshold: what is above it counts as 1; by default 0, or 0.5 for probabilities.
@@ -120,7 +121,7 @@ def binary_accuracy(
     scores, y, fine = binary_labels(scores, labels, w, where, hard=True)
     if threshold is None:
         threshold = 0.0 if from_logits else 0.5
-    right = (scores > threshold) == (y == 1)
+    right = jnp.where(y == 1, scores > threshold, scores <= threshold)
     return weighted_mean(right.astype(scores.dtype), w) * factor * fine
 
 

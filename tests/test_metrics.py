@@ -122,6 +122,12 @@ def test_a_nan_is_above_all_numbers_as_for_argmax(k):
     np.testing.assert_allclose(metrics.top_k_accuracy(logits, labels, k=k), right.mean())
 
 
+@pytest.mark.parametrize("from_logits", [True, False])
+def test_binary_accuracy_counts_a_nan_as_wrong(from_logits):
+    scores, labels = jnp.array([jnp.nan, jnp.nan, 0.0, 0.9]), jnp.array([0, 1, 0, 1])
+    assert metrics.binary_accuracy(scores, labels, from_logits=from_logits) == 0.5
+
+
 @pytest.mark.parametrize("name", [name for name, case in CASES.items() if case[1] is LOGITS])
 def test_one_hot_labels_are_integers_told_otherwise(name):
     metric = CASES[name][0]
