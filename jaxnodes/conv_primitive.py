@@ -30,6 +30,8 @@ from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
+from jaxnodes.varying import vary_alike
+
 Side = Literal["y", "x", "w"]
 
 
@@ -254,7 +256,7 @@ def _bind(a, w, side: Side, geometry: Geometry) -> jax.Array:
     as the data do; the cast's transpose sums its gradient. Under a mesh of explicit
     axes XLA shards what happens in between: only the batch stays as it was sharded.
     """
-    a, w = _varying_as(a, w), _varying_as(w, a)
+    a, w = vary_alike((a, w))
     bind = functools.partial(conv_p.bind, side=side, geometry=geometry, derived=False)
     shardings = [jax.typeof(operand).sharding for operand in (a, w)]
     meshes = [s.mesh for s in shardings if AxisType.Explicit in s.mesh.axis_types]
@@ -262,11 +264,6 @@ def _bind(a, w, side: Side, geometry: Geometry) -> jax.Array:
         return bind(a, w)
     batch = NamedSharding(meshes[0], PartitionSpec(shardings[0].spec[0]))
     return jax.sharding.auto_axes(bind, out_sharding=batch)(a, w)  # pyright: ignore[reportCallIssue]
-
-
-def _varying_as(a, b) -> jax.Array:
-    missing = jax.typeof(b).manual_axis_type.varying - jax.typeof(a).manual_axis_type.varying
-    return lax.pcast(a, tuple(missing), to="varying") if missing else a
 
 
 def _abstract_eval(a, b, *, side: Side, geometry: Geometry, derived: bool):

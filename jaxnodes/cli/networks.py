@@ -100,7 +100,7 @@ def network_of(options: ModelOptions, input_shape: Sequence[int], outputs: int) 
         return models.resnet(input_shape, outputs, int(variant), **given)
     if options.model == "efficientnet":
         # Small images, and training runs too short for the authors' running statistics.
-        small = {"stem_stride": 1} if min(image_shape(input_shape)[:2]) < 64 else {}
+        small = {"stem_stride": 1} if min(image_shape(input_shape, "efficientnet")[:2]) < 64 else {}
         norm = jn.BatchNorm(epsilon=1e-3)
         return models.efficientnet(input_shape, outputs, variant, norm=norm, **small, **given)
     if options.model == "forecaster":

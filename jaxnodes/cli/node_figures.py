@@ -72,7 +72,7 @@ def _image_shape(found: "Findings") -> tuple[int, int, int] | None:
     if isinstance(found.part, str) or not is_pixels(found.part):
         return None
     try:
-        return image_shape(found.part.x.shape[1:])
+        return image_shape(found.part.x.shape[1:], "inspect")
     except JaxNodesError:
         return None
 

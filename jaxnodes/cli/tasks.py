@@ -104,7 +104,7 @@ class Task:
         wanted = options.augment == "on" or (
             options.augment == "auto" and options.model != "linear"
         )
-        return distorting(image_shape(shape)) if wanted and pixels else None
+        return distorting(image_shape(shape, "--augment")) if wanted and pixels else None
 
     def readable(self, outputs: Any) -> np.ndarray:
         """What the network makes as probabilities (N, C), or in the targets' own units (N, K)."""

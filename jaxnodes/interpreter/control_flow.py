@@ -168,7 +168,7 @@ def _shard_map(eqn, operands, patches, run):
 
 def varies(eqn: JaxprEqn, aval: Any) -> bool:
     """Whether a value inside a `shard_map` may differ between devices."""
-    return not eqn.params["check_vma"] or bool(aval.mat.varying)
+    return not eqn.params["check_vma"] or bool(aval.manual_axis_type.varying)
 
 
 def _scan_groups(eqn: JaxprEqn) -> tuple[int, int]:

@@ -19,6 +19,7 @@ import numpy as np
 
 from jaxnodes.layers.regularization import dropout
 from jaxnodes.layers.tiles import attention_in_tiles, fits
+from jaxnodes.varying import vary_alike
 
 _ROWS = 256  # queries in a block
 _SCORES = 2**19  # of a head: from these on, in blocks
@@ -51,6 +52,7 @@ def blockwise_attention(
     Returns:
       (..., T, H, dim of v).
     """
+    q, k, v, mask = vary_alike((q, k, v, mask))
     if mask is None and key is None and fits(q, k, v, causal):
         return attention_in_tiles(q, k, v, causal)
     *leading, steps, heads, dim = q.shape

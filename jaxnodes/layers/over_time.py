@@ -28,6 +28,7 @@ from jaxnodes.layers.cell_parts import Carry, Cell
 from jaxnodes.layers.side_by_side import halves, side_by_side
 from jaxnodes.layers.two_forms import two_forms, two_linear_forms
 from jaxnodes.primitive import node, node_p
+from jaxnodes.varying import vary_alike, varying
 
 _FEW_ROWS = 8
 _LARGE_WEIGHTS = 2**20  # numbers
@@ -51,6 +52,7 @@ def over_time(
       mask: (..., T), boolean, or `None`.
       reverse: whether to begin at the last step.
     """
+    params, carry, x, mask = vary_alike((params, carry, x, mask))
     if mask is not None:
         mask = mask[..., None]
         x = jnp.where(mask, x, 0)  # else a NaN in the padding would reach the gradient
@@ -227,7 +229,7 @@ def _parts(weights: Any, x: jax.Array) -> int:
     steps, *leading, _ = x.shape
     rows, numbers = math.prod(leading), sum(w.size for w in jax.tree.leaves(weights))
     operations = 2 * rows * numbers
-    alone = workers() < 2 * jax.local_device_count() or getattr(jax.typeof(x), "vma", None)
+    alone = workers() < 2 * jax.local_device_count() or varying(x)
     fits = leading and leading[0] > 1 and rows >= _FEW_ROWS
     fits = fits and numbers <= _LARGE_WEIGHTS and operations <= _LARGE_STEP
     return 2 if not alone and fits and steps * operations >= _SHORT_LOOP else 1

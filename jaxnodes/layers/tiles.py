@@ -25,6 +25,7 @@ from jaxnodes.cores import workers
 from jaxnodes.layers import tiles_plain as plain
 from jaxnodes.layers.side_by_side import side_by_side
 from jaxnodes.layers.two_forms import two_forms, two_linear_forms
+from jaxnodes.varying import varying
 
 _ROWS = 256  # queries of a tile
 _KEYS = {False: 512, True: 256}  # keys of a tile, by whether attention is causal
@@ -33,7 +34,7 @@ _INDEX = jnp.uint32  # unsigned, so that no index is checked for being negative
 
 def fits(q: jax.Array, k: jax.Array, v: jax.Array, causal: bool) -> bool:
     """Whether two cores may share (..., T, H, dim), (..., S, K, dim) and (..., S, K, dim of v)."""
-    if workers() != 2 * jax.local_device_count() or getattr(jax.typeof(q), "vma", None):
+    if workers() != 2 * jax.local_device_count() or varying((q, k, v)):
         return False
     *leading, steps, _, _ = q.shape
     length, kv_heads = k.shape[-3:-1]

@@ -55,7 +55,7 @@ def cnn(
     )
     """
     check_count(outputs, "outputs", "cnn")
-    height, width, depth = image_shape(input_shape)
+    height, width, depth = image_shape(input_shape, "cnn")
     least = 2 ** len(channels)
     check(
         min(height, width) >= least,
@@ -72,16 +72,19 @@ def cnn(
     return Sequential(*layers, Dense(outputs))
 
 
-def image_shape(input_shape: Sequence[int]) -> tuple[int, int, int]:
-    """(H, W, C) of samples that are images, as they are or as rows of a square one's pixels."""
+def image_shape(input_shape: Sequence[int], where: str) -> tuple[int, int, int]:
+    """(H, W, C) of samples that are images, as they are or as rows of a square one's pixels.
+
+    `where` is the model, for errors.
+    """
     shape = tuple(input_shape)
     for size in shape:
-        check_count(size, "each size of input_shape", "cnn")
+        check_count(size, "each size of input_shape", where)
     side = math.isqrt(shape[0]) if len(shape) == 1 else 0
     check(
         len(shape) == 3 or (side >= 8 and side**2 == shape[0]),
         f"expected images (H, W, C), or rows of 8 x 8 pixels or more that make a square, got "
         f"samples of shape {shape}; mlp takes any",
-        "cnn",
+        where,
     )
     return shape if len(shape) == 3 else (side, side, 1)

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from jaxnodes.activations import activation as resolve_activation
-from jaxnodes.errors import JaxNodesError, check
+from jaxnodes.errors import check
 from jaxnodes.initializers import he_normal, he_normal_fan_out
 from jaxnodes.layers.base import Layer, as_layer, layer_name
 from jaxnodes.layers.convolution_layers import Conv
@@ -63,8 +63,5 @@ class Style(NamedTuple):
 
 def images_first(input_shape: Sequence[int], where: str) -> list[Layer]:
     """The layer that gives rows of pixels their shape back, where samples come as rows."""
-    try:
-        shape = image_shape(input_shape)
-    except JaxNodesError as error:
-        raise JaxNodesError(error.problem, where) from None
+    shape = image_shape(input_shape, where)
     return [] if len(input_shape) == 3 else [Reshape(shape)]

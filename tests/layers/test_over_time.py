@@ -287,6 +287,32 @@ def test_two_loops(kind, masked, reverse, two_cores, x64):
     equal(lambda f: lambda *a: jax.jvp(f, a, tangents), layer, cells, *arguments)
 
 
+@pytest.mark.parametrize("own", ["weights", "inputs", "initial"])
+def test_in_shard_map_whatever_each_device_has_its_own_of(own, two_cores, x64, quick):
+    *arguments, _ = long_enough("lstm", jnp.float64)
+    mesh = jax.make_mesh((1,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
+    everywhere, split = jax.sharding.PartitionSpec(), jax.sharding.PartitionSpec("data")
+    names = ("weights", "inputs", "initial")
+    specs = tuple(split if name == own else everywhere for name in names)
+
+    def ours(params, x, initial):
+        return RUNS["lstm"](params, x, initial=initial)
+
+    def theirs(params, x, initial):
+        return one_by_one("lstm", params, x, initial)
+
+    def make(f):
+        def pulled(*arguments):
+            y, pull = jax.vjp(f, *arguments)
+            return y, pull(jax.tree.map(jnp.cos, y))
+
+        if f is theirs:
+            return pulled
+        return jax.shard_map(pulled, mesh=mesh, in_specs=specs, out_specs=(split, specs))
+
+    equal(make, ours, theirs, *arguments)
+
+
 @pytest.mark.parametrize("parts", [1, 2])
 def test_outside_of_jit_a_second_gradient_traces_nothing(parts, two_cores, monkeypatch):
     params, x, *_ = long_enough("simple_rnn", jnp.float32)

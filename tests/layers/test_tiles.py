@@ -118,6 +118,24 @@ def test_derivatives_in_some_arguments(causal, which, x64, small_tiles):
     check_grads(jax.jit(f), [arguments[i] for i in which], order=1)
 
 
+@pytest.mark.parametrize("own", [0, 1])
+def test_in_shard_map_whatever_each_device_has_its_own_of(own, x64, small_tiles):
+    arguments = made(8, 12, leading=(2,))
+    mesh = jax.make_mesh((1,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
+    everywhere, split = jax.sharding.PartitionSpec(), jax.sharding.PartitionSpec("data")
+    specs = tuple(split if i == own else everywhere for i in range(3))
+
+    def pulled(q, k, v):
+        y, pull = jax.vjp(lambda *a: jn.dot_product_attention(*a, causal=True), q, k, v)
+        return y, pull(jnp.cos(y))
+
+    mapped = jax.shard_map(pulled, mesh=mesh, in_specs=specs, out_specs=(split, specs))
+    y, gradients = mapped(*arguments)
+    np.testing.assert_allclose(y, equation(*arguments, True), rtol=1e-12, atol=1e-13)
+    for found, expected in zip(gradients, pulled(*arguments)[1], strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-12)
+
+
 def test_second_derivatives(x64, small_tiles):
     arguments = made(4, 8, leading=(1,), heads=2)
     check_grads(jax.jit(attention(True)), arguments, order=2, rtol=1e-4, atol=1e-4)
