@@ -1,6 +1,6 @@
 """What layers ask of arrays: shapes, dtypes, and parameters that fit the description."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import jax
@@ -53,19 +53,37 @@ def check_mappings(*trees: Any) -> None:
         )
 
 
-def check_params(params: Params, shapes: Mapping[str, tuple[int | None, ...]], where: str) -> None:
-    """Raises unless `params` holds just these arrays; `None` in a shape allows any size."""
-    if not isinstance(params, Mapping) or set(params) != set(shapes):
-        came = sorted(params) if isinstance(params, Mapping) else type(params).__name__
+def check_names(params: Params, names: Iterable[str], where: str, may_lack: str = "") -> None:
+    """Raises unless `params` holds just these arrays; that of name `may_lack` may be left out."""
+    names = set(names)
+    came = set(params) if isinstance(params, Mapping) else None
+    if came is None or came | (names & {may_lack}) != names:
+        said = type(params).__name__ if came is None else sorted(came)
         raise JaxNodesError(
-            f"expected the parameters {sorted(shapes)}, got {came}; "
+            f"expected the parameters {sorted(names)}, got {said}; "
             "take them from init of this same network",
             where,
         )
-    for name, expected in shapes.items():
+
+
+def check_params(
+    params: Params,
+    shapes: Mapping[str, tuple[int | str | None, ...]],
+    where: str,
+    may_lack: str = "",
+) -> None:
+    """Raises unless `params` holds just these arrays, as `check_names`, of these shapes.
+
+    `None` in a shape allows any size; a letter one that is the same wherever the letter stands.
+    """
+    check_names(params, shapes, where, may_lack)
+    sizes = {}
+    for name in (name for name in shapes if name in params):
         shape = jnp.shape(params[name])
+        expected = tuple(sizes.get(size, size) for size in shapes[name])
         fits = len(shape) == len(expected) and all(
-            want is None or want == size for want, size in zip(expected, shape, strict=True)
+            want is None or isinstance(want, str) or want == size
+            for want, size in zip(expected, shape, strict=True)
         )
         if not fits:
             wanted = tuple("any" if size is None else size for size in expected)
@@ -74,6 +92,7 @@ def check_params(params: Params, shapes: Mapping[str, tuple[int | None, ...]], w
                 "take the parameters from init of this same network",
                 where,
             )
+        sizes |= {w: n for w, n in zip(expected, shape, strict=True) if isinstance(w, str)}
 
 
 def cast_inputs(params: Params, x: Any, dtype: Any, where: str) -> tuple[Params, jax.Array]:

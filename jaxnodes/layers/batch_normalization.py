@@ -58,7 +58,7 @@ def batch_norm(
     At inference they are the running ones, and the state stays as it was.
 
     Args:
-      params: `{"scale": (F,), "bias": (F,)}`.
+      params: `{"scale": (F,), "bias": (F,)}`; `bias` may be left out.
       state: `{"mean": (F,), "var": (F,)}`.
       x: (B, ..., F).
       training: which statistics to use.
@@ -85,6 +85,7 @@ def batch_norm(
     >>> y.tolist(), state["mean"].tolist(), state["var"].tolist()
     ([[-0.999998], [0.999998]], [0.3], [1.3])
     """
+    check_params(params, {"scale": ("F",), "bias": ("F",)}, "batch_norm", may_lack="bias")
     params, x = cast_inputs(params, x, None, "batch_norm")
     shape = check_features(params, x, "batch_norm")
     check_params(state, {"mean": shape, "var": shape}, "batch_norm")
@@ -156,7 +157,7 @@ class BatchNorm(Layer):
         return batch_norm_init(features_of(x, "batch_norm"), dtype_of(x))
 
     def apply(self, params, state, x, *, key=None, training=False):
-        check_params(params, {"scale": (None,), "bias": (None,)}, "batch_norm")
+        check_params(params, {"scale": ("F",), "bias": ("F",)}, "batch_norm")
         params, x = cast_inputs(params, x, self.dtype, "batch_norm")
         return batch_norm(
             params,

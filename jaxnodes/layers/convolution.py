@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxnodes.conv_primitive import Geometry, convolve, convolve_transpose
 from jaxnodes.errors import check, check_count, check_key, describe
 from jaxnodes.initializers import he_normal, zeros
-from jaxnodes.layers.arrays import Params, cast_inputs
+from jaxnodes.layers.arrays import Params, cast_inputs, check_names
 from jaxnodes.layers.sliding import Padding, Size, kernel_sizes, padding_for, sizes_for
 
 
@@ -85,6 +85,7 @@ def conv(
     >>> conv(params, jnp.array([1.0, 4.0, 9.0]).reshape(1, 3, 1), padding="VALID").ravel()
     Array([-3., -5.], dtype=float32)
     """
+    check_names(params, ("w", "b"), "conv", may_lack="b")
     params, x = cast_inputs(params, x, None, "conv")
     w = params["w"]
     check_count(groups, "groups", "conv")
@@ -157,6 +158,7 @@ def conv_transpose(
     >>> conv_transpose(params, jnp.array([1.0, 2.0]).reshape(1, 2, 1), stride=2).ravel()
     Array([ 1., 10.,  2., 20.], dtype=float32)
     """
+    check_names(params, ("w", "b"), "conv_transpose", may_lack="b")
     params, x = cast_inputs(params, x, None, "conv_transpose")
     w = params["w"]
     rank = _check_arrays(params, x, 1, "conv_transpose")

@@ -68,9 +68,9 @@ def dense(params: Params, x: Any) -> jax.Array:
     >>> dense(params, jnp.array([10.0, 20.0]))
     Array([53.], dtype=float32)
     """
-    w = params["w"]
+    check_params(params, {"w": ("D", "H"), "b": ("H",)}, "dense", may_lack="b")
     params, x = cast_inputs(params, x, None, "dense")
-    expected = w.shape[0]
+    expected = params["w"].shape[0]
     check(
         x.ndim >= 1 and x.shape[-1] == expected,
         f"expected {expected} features on the last axis, got "

@@ -22,6 +22,8 @@ from jaxnodes.layers.description import normalize
 
 AxisNames = str | tuple[str, ...] | None
 
+_SHAPES = {"scale": ("F",), "bias": ("F",)}
+
 
 def layer_norm_init(features: int, dtype: Any = jnp.float32) -> dict[str, jax.Array]:
     """Parameters of a layer norm: `{"scale": ones (F,), "bias": zeros (F,)}`."""
@@ -48,6 +50,7 @@ def layer_norm(params: Params, x: Any, *, epsilon: float = 1e-5) -> jax.Array:
     >>> layer_norm(layer_norm_init(2), jnp.array([1.0, 3.0]), epsilon=0.0)
     Array([-1.,  1.], dtype=float32)
     """
+    check_params(params, _SHAPES, "layer_norm", may_lack="bias")
     params, x = cast_inputs(params, x, None, "layer_norm")
     check_features(params, x, "layer_norm")
     return normalized(params, x, *moments(x, (-1,)), epsilon)
@@ -81,6 +84,7 @@ def rms_norm(params: Params, x: Any, *, epsilon: float = 1e-6) -> jax.Array:
     >>> rms_norm(rms_norm_init(2), jnp.array([1.0, 7.0])).tolist()
     [0.2, 1.4]
     """
+    check_params(params, {"scale": ("F",)}, "rms_norm")
     params, x = cast_inputs(params, x, None, "rms_norm")
     check_features(params, x, "rms_norm")
     mean_square = (x.astype(statistics_dtype(x)) ** 2).mean(-1, keepdims=True)
@@ -117,6 +121,7 @@ def group_norm(params: Params, x: Any, groups: int, *, epsilon: float = 1e-5) ->
     >>> group_norm(group_norm_init(4), x, 2, epsilon=0.0).tolist()
     [[-1.0, 1.0, -1.0, 1.0]]
     """
+    check_params(params, _SHAPES, "group_norm", may_lack="bias")
     params, x = cast_inputs(params, x, None, "group_norm")
     (channels,) = check_features(params, x, "group_norm")
     check_count(groups, "groups", "group_norm")
