@@ -1,9 +1,9 @@
 """Logic gates: AND, OR and XOR by the smallest of networks, 2-3-1 sigmoid nodes.
 
-The guides' first network, with their settings: mean squared error, learning rate 0.1, 10,000
-steps of gradient descent on all four rows at once, the loss every 1,000. Here three gates and a
-hundred seeds are one compiled program. Then XOR with settings that suit it better, and the same
-task as one would write it in Keras.
+The first network of most introductions, with the settings of one: mean squared error, learning
+rate 0.1, 10,000 steps of gradient descent on all four rows at once, the loss every 1,000. Here
+three gates and a hundred seeds are one compiled program. Then XOR with settings that suit it
+better, and the same task as one would write it in Keras.
 
 Claims: AND and OR are learned from every seed; XOR, which no single node can do, from nine in
 ten. With eight tanh nodes, cross-entropy and momentum it is learned from at least nine in ten
@@ -24,8 +24,8 @@ SEEDS, STEPS, EVERY = 100, 10_000, 1_000
 
 
 def main(out: Path) -> dict[str, object]:
-    # The guides' settings. `train(key, (x, y), rate)` is a pure function: the inner vmap runs it
-    # on each gate, the outer one from each seed.
+    # As introductions have it. `train(key, (x, y), rate)` is a pure function: the inner vmap runs
+    # it on each gate, the outer one from each seed.
     net = jn.Sequential(jn.Dense(3, "sigmoid"), jn.Dense(1, "sigmoid"))
     targets = np.array(list(GATES.values()), np.float32)[:, :, None]  # (3, 4, 1)
     keys = jax.random.split(jax.random.key(0), SEEDS)

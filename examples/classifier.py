@@ -1,4 +1,4 @@
-"""The classifier of the guides: 784-256-128-10 nodes, as they set it up, on digits.
+"""The classifier of many introductions: 784-256-128-10 nodes, as they set it up, on digits.
 
 ReLU between layers, dropout of half the hidden nodes, He normal weights, biases from zero, Adam
 at 1e-3, batches of 64, ten epochs, cross-entropy. The network ends in the weighted sums (logits);

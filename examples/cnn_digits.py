@@ -6,7 +6,7 @@ of 28 x 28 pixels, as they are, and are tested on 898 others: first in their pla
 two pixels to each side, as neither has seen any (a border of two is empty: nothing is cut off).
 
 Claims: of three seeds each, the worst convolutional network is right on more test digits than the
-best of the guides' fully connected ones (784-256-128-10), in place and moved, with a thirtieth of
+best of the fully connected ones (784-256-128-10), in place and moved, with a thirtieth of
 their parameters. Both lose when digits move: behind the filters are weights for each place again.
 """
 

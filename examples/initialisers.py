@@ -5,11 +5,11 @@ with each other. With n inputs of mean square q, and weights of variance v,
 
     relu:   q' = n v q / 2              He, v = 2 / n:      q' = q
     tanh:   q' = E[tanh(sqrt(n v q) z)^2],  z normal        Xavier, v = 1 / n:  slowly to zero
-    0.01 x normal, the guides' weights:  v = 0.0001         n = 256:  q' = 0.0128 q
+    0.01 x normal, as many begin:  v = 0.0001         n = 256:  q' = 0.0128 q
 
 Claims: the measured sizes follow these equations. He keeps a relu network's signal, to a factor of
 a few at this width; under Xavier a tanh network's shrinks to a hundredth, slower and slower, and
-a relu network's by half in each layer; of the guides' start nothing is left that float32 can hold.
+a relu network's by half in each layer; of 0.01 x normal nothing is left that float32 can hold.
 """
 
 from pathlib import Path

@@ -1,8 +1,8 @@
 """What every node of a digits network is worth: exactly, cheaply, and all of them together.
 
-The guides remove a node by zeroing its incoming weights, leave its bias, and see how much accuracy
-is lost, in a loop of whole evaluations. `jn.analysis.ablate` with `value="bias"` gives the same
-numbers for all nodes in one compiled program. By accuracy, though, most nodes are worth nothing
+Introductions remove a node by zeroing its incoming weights, leave its bias, and see how much
+accuracy is lost, in a loop of whole evaluations. `jn.analysis.ablate` with `value="bias"` gives
+the same numbers for all nodes, compiled. By accuracy, though, most nodes are worth nothing
 or one digit in 360; what the loss rises by tells them apart. Then the usual cheap measures, which
 need a gradient or two: how well do they agree? At last nodes are removed one after another.
 
@@ -42,7 +42,7 @@ def main(out: Path) -> dict[str, object]:
         batch_size=32,
     ).variables
 
-    # As in the guides: the accuracy lost on the test digits.
+    # As introductions have it: the accuracy lost on the test digits.
     lost = jn.analysis.ablate(
         net.predict, variables, *test, metric=jn.accuracy, value="bias", nodes=HIDDEN
     )

@@ -90,7 +90,8 @@ def huber(predictions: Any, targets: Any, *, delta: float = 1.0, weights: Any = 
     Array(1.5, dtype=float32)
     """
     where = "huber"
-    check(not is_concrete(delta) or delta > 0, f"expected a positive delta, got {delta}", where)
+    fine = not is_concrete(delta) or 0 < delta < np.inf
+    check(fine, f"expected a positive delta, and a finite one (mae has none), got {delta}", where)
     error, w, factor = _errors(predictions, targets, weights, where)
     e = jnp.abs(error)
     near = jnp.minimum(e, delta)
@@ -248,8 +249,8 @@ def _class_weights(weights: Any, y: jax.Array, z: jax.Array, where: str) -> tupl
         f"expected class_weights {z.shape[-1:]}, got {np.shape(weights)}; give one to each class",
         where,
     )
-    held, factor = sample_weights(weights, z.shape[-1:], where)
-    per_class = jnp.asarray(held.astype(z.dtype))
+    w, factor = sample_weights(weights, z.shape[-1:], where)
+    per_class = jnp.asarray(w.astype(z.dtype))
     if y.ndim < z.ndim:
         return jnp.take(per_class, y, mode="clip"), factor
     return y @ per_class, factor

@@ -23,7 +23,7 @@ from jaxnodes.confusion import precision_per_class as precision_per_class
 from jaxnodes.confusion import recall as recall
 from jaxnodes.confusion import recall_per_class as recall_per_class
 from jaxnodes.confusion import two_classes as two_classes
-from jaxnodes.errors import check, is_concrete
+from jaxnodes.errors import check, check_count, is_concrete
 from jaxnodes.losses import mae
 from jaxnodes.targets import (
     binary_labels,
@@ -73,7 +73,8 @@ def top_k_accuracy(logits: Any, labels: Any, *, k: int = 5, weights: Any = None)
     mend = "use binary_accuracy for a single logit a sample"
     logits, y, w, factor = class_indices(logits, labels, weights, where, mend)
     classes = logits.shape[-1]
-    check(1 <= k <= classes, f"expected k from 1 to the {classes} classes, got {k}", where)
+    check_count(k, "k", where)
+    check(k <= classes, f"expected k from 1 to the {classes} classes, got {k}", where)
     return _share_among(logits, y, w, factor, k)
 
 

@@ -1,4 +1,4 @@
-"""The numbers that the guides to neural-network nodes give, item by item."""
+"""The numbers that guides, introductions to what a single node does, give, item by item."""
 
 import jax
 import jax.numpy as jnp

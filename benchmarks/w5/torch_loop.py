@@ -1,4 +1,4 @@
-"""The guides' loop in torch, as they have it: zero a node's weights, measure, put them back."""
+"""The usual loop in torch: zero a node's weights, measure, put them back."""
 
 import numpy as np
 

@@ -13,7 +13,7 @@ from jaxnodes.analysis.means import site_means
 from jaxnodes.analysis.model import Model
 from jaxnodes.analysis.plans import plan
 from jaxnodes.analysis.samples import compiled, prepare, tracked
-from jaxnodes.analysis.variants import Data, Question, Rows, measure_whole, measure_without
+from jaxnodes.analysis.variants import Data, PerSample, Question, measure_whole, measure_without
 from jaxnodes.cores import run_side_by_side, workers
 from jaxnodes.errors import JaxNodesError, check, check_key
 from jaxnodes.interpreter.interventions import parse
@@ -82,6 +82,7 @@ def ablate(
     >>> drops["dense1"]  # without node 0 the error is (1 + 4) / 2; node 1 is of no use
     Array([-2.5,  0. ], dtype=float32)
     """
+    check(callable(metric), f"expected metric(outputs, y), got {type(metric).__name__}", "ablate")
     check(
         isinstance(memory, int) and memory >= 2**20,
         f"expected memory of at least 2**20 bytes, got {memory!r}",
@@ -95,16 +96,16 @@ def ablate(
         f, variables, x, batch_size=_TILE, where="ablate", gated=True, **options
     )
     kind, given, order = _in_place(f, variables, x, auto, model, value, key)
-    question = Question(model, plan(model, memory, workers((arrays, y))), metric, kind)
+    question = Question(model, plan(model, memory, workers((arrays, y))), kind)
     # Outside of jit, where the metric sees the labels and refuses bad ones.
-    question.measured(question.outputs(), y)
+    question.measured(metric, question.outputs(), y)
     parts = question.plan.parts
     replacements = [given.get(part.nodes.site.name) for part in parts]
     data = jax.tree.map(jnp.asarray, Data(arrays, y, replacements, order))
-    whole, kept = compiled(measure_whole, question)(data)
+    whole, kept = compiled(measure_whole, question, metric)(data)
     # All sites' calls at once: a core that is done with one site's goes on with the next one's.
     calls = [
-        (compiled(measure_without, question, k), (data, kept, jnp.asarray(variants)))
+        (compiled(measure_without, question, metric, k), (data, kept, jnp.asarray(variants)))
         for k, part in enumerate(parts)
         for variants in part.calls()
     ]
@@ -159,7 +160,7 @@ def _given(model: Model, value: Mapping[str, Any]) -> dict[str, Any]:
         array: Any = parse({site.name: pair}, {site.name: site})[site.name].value
         own = array.ndim - len(site.shape) + (axis or 0)  # the axis of samples, from the end
         sliced = axis is not None and own >= 0 and array.shape[own] == model.n
-        found[site.name] = Rows(array, own) if sliced else array
+        found[site.name] = PerSample(array, own) if sliced else array
     return found
 
 

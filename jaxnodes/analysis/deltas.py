@@ -21,10 +21,10 @@ from jax.extend.core import Jaxpr, JaxprEqn, Literal
 from jaxnodes.analysis.changes import Changed, Full, Thin, put
 from jaxnodes.analysis.thin_rules import RULES
 from jaxnodes.interpreter.control_flow import CALLS, CUSTOM_GRADIENTS, bind, bodies
+from jaxnodes.interpreter.program import Path
 
 # What makes the first change: (equation, operands, outputs) -> what became of the outputs.
 Source = Callable[[JaxprEqn, Sequence[Any], Sequence[Any]], Sequence[Changed | None]]
-Path = tuple[int, ...]
 
 
 @dataclasses.dataclass(frozen=True)

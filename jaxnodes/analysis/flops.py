@@ -9,8 +9,7 @@ from jax.extend.core import Jaxpr, JaxprEqn
 
 from jaxnodes.conv_primitive import conv_p
 from jaxnodes.interpreter.control_flow import bodies
-
-Path = tuple[int, ...]
+from jaxnodes.interpreter.program import Path
 
 
 def count_flops(jaxpr: Jaxpr, label: Callable[[Path], Any], path: Path = ()) -> collections.Counter:

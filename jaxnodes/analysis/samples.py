@@ -1,6 +1,5 @@
 """Getting a function and its data ready to be measured: `prepare`, and what runs a measure."""
 
-import functools
 from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any
 
@@ -12,6 +11,7 @@ from jaxnodes.analysis.model import Arrays, Model, Nodes, take
 from jaxnodes.analysis.sites_of import layer_steps
 from jaxnodes.errors import JaxNodesError, check, check_count, is_concrete
 from jaxnodes.interpreter.program import Program
+from jaxnodes.interpreter.references import Cache, deref, ref
 from jaxnodes.interpreter.sites import reach, unknown_name
 from jaxnodes.interpreter.tracing import Traced, trace
 
@@ -92,10 +92,21 @@ def count_samples(leaves: Sequence[Any], where: str) -> int:
     return n
 
 
-@functools.lru_cache(maxsize=512)
+_programs = Cache(maxsize=512)
+
+
 def compiled(measure: Callable, *options: Any) -> Callable:
-    """`measure(*options, ...)` compiled, one program for each choice of options."""
-    return jax.jit(functools.partial(measure, *options))
+    """`measure(*options, ...)` compiled, one program for each choice of options.
+
+    A metric or a loss among them doesn't live on because of it, nor what that closes over.
+    """
+    options = tuple(ref(option, unhashable=True) for option in options)
+
+    def run(*arrays):
+        return measure(*map(deref, options), *arrays)
+
+    run.__name__ = measure.__name__
+    return _programs.get(measure, options, lambda: jax.jit(run))
 
 
 def whole_outputs(model: Model, arrays: Arrays) -> Any:
@@ -121,13 +132,13 @@ def whole_loss(model: Model, arrays: Arrays, loss: Callable, y: Any, where: str)
     return value
 
 
-def tracked(items: Iterable[Any], shown: bool, what: str, total: int | None = None) -> Iterable:
+def tracked(items: Iterable[Any], shown: bool, what: str) -> Iterable:
     """`items`, with a bar that says how far it has come, if `shown`."""
     if not shown:
         return items
     from rich.progress import track
 
-    return track(items, description=what, total=total)
+    return track(items, description=what)
 
 
 def _asked(program: Program, nodes: Collection[str] | None, exact: bool, where: str) -> list[str]:

@@ -8,7 +8,7 @@ since a metric may need them all at once.
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -27,7 +27,7 @@ from jaxnodes.errors import check
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
-class Rows:
+class PerSample:
     """An array with an entry for each sample along `axis`."""
 
     array: jax.Array
@@ -60,13 +60,11 @@ class Question(NamedTuple):
     Attributes:
       model: the function.
       plan: how to go through its nodes.
-      metric: of outputs and `y`.
       kind: what takes a node's place: `"bias"`, `"resample"` or `"given"`.
     """
 
     model: Model
     plan: Plan
-    metric: Any
     kind: str
 
     @property
@@ -81,8 +79,8 @@ class Question(NamedTuple):
         avals: list[Any] = [var.aval for var in self.model.program.jaxpr.outvars]
         return [jnp.zeros((*axes, self.model.n, *aval.shape[1:]), aval.dtype) for aval in avals]
 
-    def measured(self, outputs: Sequence[jax.Array], y: Any) -> jax.Array:
-        return self.metric(self.model.out_tree.unflatten(outputs), y)
+    def measured(self, metric: Callable, outputs: Sequence[jax.Array], y: Any) -> jax.Array:
+        return metric(self.model.out_tree.unflatten(outputs), y)
 
 
 class Data(NamedTuple):
@@ -101,7 +99,9 @@ class Data(NamedTuple):
     order: jax.Array | None
 
 
-def measure_whole(question: Question, data: Data) -> tuple[jax.Array, Kept | None]:
+def measure_whole(
+    question: Question, metric: Callable, data: Data
+) -> tuple[jax.Array, Kept | None]:
     """The metric of the function as it stands, and what its variants need if that is stored."""
     jaxpr, stored = question.model.program.jaxpr, question.plan.stored
 
@@ -117,16 +117,21 @@ def measure_whole(question: Question, data: Data) -> tuple[jax.Array, Kept | Non
         return outputs, Kept(kept, [r.value if r.by_tile else None for r in replacements])
 
     outputs, kept = jax.lax.scan(of_tile, question.outputs(), question.starts)
-    return question.measured(outputs, data.y), kept
+    return question.measured(metric, outputs, data.y), kept
 
 
 def measure_without(
-    question: Question, k: int, data: Data, kept: Kept | None, variants: jax.Array
+    question: Question,
+    metric: Callable,
+    k: int,
+    data: Data,
+    kept: Kept | None,
+    variants: jax.Array,
 ) -> jax.Array:
     """The metric without each of some nodes.
 
     Args:
-      question, data: as `measure_whole` has them.
+      question, metric, data: as `measure_whole` has them.
       k: which part the nodes are of.
       kept: what `measure_whole` returns.
       variants: the nodes' numbers (at_once,).
@@ -154,7 +159,8 @@ def measure_without(
 
         numbers = np.arange(len(starts), dtype=np.int32)
         outputs, _ = jax.lax.scan(of_tile, outputs, (numbers, starts))
-        return outputs, jax.vmap(lambda outputs: question.measured(outputs, data.y))(outputs)
+        measured = jax.vmap(lambda outputs: question.measured(metric, outputs, data.y))
+        return outputs, measured(outputs)
 
     # Every block fills the room of the one before, which is cleared once.
     blocks = variants.reshape(-1, part.block)
@@ -215,7 +221,7 @@ def _stored(question: Question, data: Data, kept: Kept):
 
 def _of_tile(value: Any, start: Any, tile: int) -> Any:
     """What is given for these samples."""
-    if not isinstance(value, Rows):
+    if not isinstance(value, PerSample):
         return value
     return jax.lax.dynamic_slice_in_dim(value.array, start, tile, value.axis)
 
@@ -245,7 +251,7 @@ def _replacements(question, data: Data, base: Base, is_data, start) -> Sequence[
                 "ablate",
             )
         return [Replacement(*bias_value(model.program, p, base, is_data)) for p in places]
-    return [Replacement(_of_tile(v, start, model.tile), isinstance(v, Rows)) for v in given]
+    return [Replacement(_of_tile(v, start, model.tile), isinstance(v, PerSample)) for v in given]
 
 
 def _whole(made: Changed | None, base: jax.Array, variants: int) -> jax.Array:

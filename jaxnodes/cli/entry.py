@@ -15,6 +15,8 @@ from collections.abc import Sequence
 import tyro
 
 from jaxnodes.cli.options import (
+    BAD_INPUT,
+    INTERRUPTED,
     Doctor,
     Evaluate,
     Generate,
@@ -40,8 +42,6 @@ DESCRIPTION = """Neural networks as pure functions in JAX, with every node in vi
 `jaxnodes train` trains a network on handwritten digits, or with `--model gpt` or `--model bert`
 on a text. Compiled programs are kept in ~/.cache/jaxnodes, or where JAXNODES_COMPILE_CACHE says
 ("off" keeps none)."""
-
-BAD_INPUT, INTERRUPTED = 2, 130
 
 
 def process() -> int:

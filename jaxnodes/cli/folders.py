@@ -12,6 +12,11 @@ from jaxnodes.training.files import write_atomically
 
 METRICS, HISTORY, CURVES, CONFUSION = "metrics.json", "history.jsonl", "curves.png", "confusion.png"
 NODES = "nodes.json"
+ACTIVATIONS, IMPORTANCE, STATISTICS = "activations.png", "importance.png", "statistics.png"
+WEIGHTS, NODE = "weights.png", "node-{}.png"
+# What is said of a network, beside the network itself.
+_RESULTS = (METRICS, HISTORY, CURVES, CONFUSION, NODES)
+_RESULTS += (ACTIVATIONS, IMPORTANCE, STATISTICS, WEIGHTS, NODE.format("*"))
 
 
 def reserve(out: str | None, name: str, overwrite: bool) -> Path:
@@ -48,6 +53,13 @@ def reserve(out: str | None, name: str, overwrite: bool) -> Path:
     )
     folder.mkdir(parents=True, exist_ok=True)
     return folder
+
+
+def clear(folder: Path) -> None:
+    """Takes away what is said in a run folder of the network that was here before."""
+    for pattern in _RESULTS:
+        for path in folder.glob(pattern):
+            path.unlink()
 
 
 def release(folder: Path) -> None:

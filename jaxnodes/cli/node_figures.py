@@ -10,6 +10,7 @@ import numpy as np
 
 import jaxnodes as jn
 from jaxnodes import plots
+from jaxnodes.cli import folders
 from jaxnodes.cli.tasks import is_pixels
 from jaxnodes.errors import JaxNodesError
 from jaxnodes.models.convolutional import image_shape
@@ -40,12 +41,12 @@ def draw_all(found: "Findings", folder: Path) -> list[str]:
     drops = {name: found.worth[name][..., 1] for name in hidden}
     unit = f"gained without the node: {found.task.labels['loss']}"
     figures: dict[str, Callable[[], Any]] = {
-        "activations.png": lambda: plots.activations(nodes, sites=sites, **classes),
-        "importance.png": lambda: plots.importance(drops, unit=unit),
-        "statistics.png": lambda: plots.statistics(found.statistics),
+        folders.ACTIVATIONS: lambda: plots.activations(nodes, sites=sites, **classes),
+        folders.IMPORTANCE: lambda: plots.importance(drops, unit=unit),
+        folders.STATISTICS: lambda: plots.statistics(found.statistics),
     }
     if (draw := _weights(found)) is not None:
-        figures["weights.png"] = draw
+        figures[folders.WEIGHTS] = draw
     for name, draw in figures.items():
         plots.save(draw(), folder / name)
     return list(figures)
@@ -62,7 +63,7 @@ def draw_node(found: "Findings", site: str, place: tuple[int, ...], folder: Path
     labels = {"labels": found.part.y, "class_names": names} if names else {}
     title = f"{site}/{'/'.join(map(str, place))}"
     figure = plots.top_samples(s, images, nodes=[place], title=title, **labels)
-    name = f"node-{site.replace('/', '-')}-{'-'.join(map(str, place))}.png"
+    name = folders.NODE.format("-".join([site.replace("/", "-"), *map(str, place)]))
     plots.save(figure, folder / name)
     return [name]
 

@@ -7,6 +7,8 @@ from tyro.conf import Positional, arg
 
 Auto = Literal["auto", "on", "off"]
 
+BAD_INPUT, INTERRUPTED = 2, 130  # exit codes
+
 #: The models that learn from texts.
 TEXT_MODELS = ("gpt", "bert")
 

@@ -120,3 +120,4 @@ def save(folder: Path, net: Any, variables: Any, config: dict[str, Any], options
         "rounds": options.rounds,
     }
     save_network(folder, net, variables, input_spec=input_spec(config), extra=extra)
+    folders.clear(folder)

@@ -9,10 +9,10 @@ import numpy as np
 
 from jaxnodes.cli.networks import width_of
 from jaxnodes.cli.options import TEXT_MODELS, DataOptions, ModelOptions
-from jaxnodes.cli.tasks import Task, as_samples, renamed, task_of
+from jaxnodes.cli.tasks import Task, renamed, task_of
 from jaxnodes.cli.text_sources import PYTHON, read_text, text_parts
 from jaxnodes.cli.texts import KINDS, UNKNOWN, TextTask
-from jaxnodes.data.array_files import array_names, load_idx
+from jaxnodes.data.array_files import array_names, load_idx, samples
 from jaxnodes.data.csv_files import load_features
 from jaxnodes.data.datasets import BUNDLED, Dataset, Splits
 from jaxnodes.data.sources import load_data
@@ -165,9 +165,9 @@ def load_samples(source: str, task: Task, config: dict[str, Any]) -> np.ndarray:
             path.name,
         )
         with np.load(path, allow_pickle=False) as file:
-            return as_samples(file[wanted], path.name)
+            return samples(file[wanted], path.name)
     if "ubyte" in path.name:
-        return as_samples(load_idx(path), path.name)
+        return samples(load_idx(path), path.name)
     raise JaxNodesError(
         f"expected samples: one of {', '.join((*BUNDLED, 'digits28'))}, a .csv or .npz file, an "
         f"IDX file, or a folder of IDX or CIFAR files, got {source!r}",

@@ -15,7 +15,6 @@ import numpy as np
 import jaxnodes as jn
 from jaxnodes.cli.augmentation import distorting
 from jaxnodes.cli.options import Train
-from jaxnodes.data.conversion import to_float32
 from jaxnodes.data.datasets import Dataset, Splits, holds_classes, numbered_classes
 from jaxnodes.data.scaling import Scaler, fit_scaler, scale, unscale
 from jaxnodes.errors import check
@@ -224,20 +223,6 @@ def renamed(part: Dataset, task: Task) -> Dataset:
     )
     places = np.array([task.class_names.index(name) for name in part.class_names], np.int32)
     return part._replace(y=places[part.y], class_names=task.class_names)
-
-
-def as_samples(x: Any, where: str) -> np.ndarray:
-    """Samples of an array file: bytes of three axes or more are images, from 0 to 255."""
-    x = np.asarray(x)
-    check(
-        x.ndim >= 2 and len(x) > 0,
-        f"expected samples by features (N, ...), got {x.shape}",
-        where,
-    )
-    if x.dtype == np.uint8 and x.ndim >= 3:
-        x = x[..., None] if x.ndim == 3 else x
-        return x.astype(np.float32) / np.float32(255)
-    return to_float32(x, where)
 
 
 @functools.lru_cache

@@ -19,7 +19,7 @@ from jaxnodes.cli import folders
 from jaxnodes.cli.counting import count, counts_table
 from jaxnodes.cli.environment import device_line, keep_compiled_programs, versions
 from jaxnodes.cli.networks import network_of
-from jaxnodes.cli.options import DataOptions, Train
+from jaxnodes.cli.options import INTERRUPTED, DataOptions, Train
 from jaxnodes.cli.recipes import epochs_of, optimizer_of, rate_of
 from jaxnodes.cli.sources import data_config, load, with_data
 from jaxnodes.cli.tasks import Task
@@ -28,8 +28,6 @@ from jaxnodes.data.datasets import Splits
 from jaxnodes.errors import check, check_count, check_number
 from jaxnodes.training.loop import EpochReport
 from jaxnodes.training.saving import save_network
-
-INTERRUPTED = 130
 
 
 @dataclasses.dataclass
@@ -166,8 +164,7 @@ def save(run: Run, folder: Path) -> None:
             "training": training_config(run),
         },
     )
-    for name in (folders.METRICS, folders.HISTORY, folders.CURVES, folders.CONFUSION):
-        (folder / name).unlink(missing_ok=True)  # of a run that was here before
+    folders.clear(folder)
 
 
 def training_config(run: Run) -> dict[str, Any]:

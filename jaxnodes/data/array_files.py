@@ -62,7 +62,7 @@ def load_npz(path: str | Path, x: str = "x", y: str = "y") -> Dataset:
     path = Path(path)
     where = f"load_npz {path.name}"
     arrays = _read_npz(path, (x, y), where)
-    features = _features(arrays[x], f"{where}: {x}")
+    features = samples(arrays[x], f"{where}: {x}")
     labels, class_names = _targets(arrays[y], f"{where}: {y}")
     check(
         len(features) == len(labels) > 0,
@@ -177,8 +177,10 @@ def _unreadable(error: Exception, path: Path, where: str) -> JaxNodesError:
     return JaxNodesError(f"expected a file that can be read, got {path} ({reason})", where)
 
 
-def _features(x: np.ndarray, where: str) -> np.ndarray:
+def samples(x: np.ndarray, where: str) -> np.ndarray:
+    """An array's samples as float32: bytes of three axes or more are images, from 0 to 255."""
     check(x.ndim >= 2, f"expected samples by features (N, ...), got {x.shape}", where)
+    check(len(x) > 0, f"expected at least one sample, got {x.shape}", where)
     if x.dtype == np.uint8 and x.ndim >= 3:
         return pixels(x[..., None] if x.ndim == 3 else x)
     return to_float32(x, where)

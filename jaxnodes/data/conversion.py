@@ -130,9 +130,3 @@ def check_seed(seed: Any, where: str) -> None:
     """Raises unless `seed` is a whole number of at least 0."""
     fine = isinstance(seed, (int, np.integer)) and not isinstance(seed, bool) and seed >= 0
     check(fine, f"expected seed to be a whole number of at least 0, got {seed!r}", where)
-
-
-def check_whole(value: Any, name: str, where: str, least: int = 1) -> None:
-    """Raises unless `value` is a whole number of at least `least`."""
-    fine = isinstance(value, (int, np.integer)) and not isinstance(value, bool) and value >= least
-    check(fine, f"expected {name} to be a whole number of at least {least}, got {value!r}", where)

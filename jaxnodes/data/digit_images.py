@@ -4,10 +4,9 @@ from typing import Any
 
 import numpy as np
 
-from jaxnodes.data.conversion import check_whole
 from jaxnodes.data.datasets import Dataset, Splits, digits
 from jaxnodes.data.splits import split
-from jaxnodes.errors import check
+from jaxnodes.errors import check, check_count
 
 CHUNK = 2048  # images warped at a time, to bound memory
 
@@ -55,10 +54,10 @@ def digits28(
     Dataset(x=float32 (3000, 28, 28, 1), y=int32 (3000,), target='digit',
       10 classes: 0, 1, 2, 3, 4, 5, 6, 7, 8, 9)
     """
-    check_whole(border, "border", "digits28", least=0)
-    check_whole(size, "size", "digits28", least=8 + 2 * border)
+    check_count(border, "border", "digits28", least=0)
+    check_count(size, "size", "digits28", least=8 + 2 * border)
     if train_size is not None:
-        check_whole(train_size, "train_size", "digits28")
+        check_count(train_size, "train_size", "digits28")
     _check_setting("shift", shift, 0, size)
     _check_setting("rotation", rotation, 0, 180)
     _check_setting("zoom", zoom, 0, 0.9)

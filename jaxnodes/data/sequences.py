@@ -4,10 +4,10 @@ from typing import Any
 
 import numpy as np
 
-from jaxnodes.data.conversion import check_whole, to_float32
+from jaxnodes.data.conversion import to_float32
 from jaxnodes.data.datasets import Splits
 from jaxnodes.data.splits import check_fractions
-from jaxnodes.errors import check
+from jaxnodes.errors import check, check_count
 
 
 def windows(
@@ -36,7 +36,7 @@ def windows(
     (array([[0., 1., 2.], [1., 2., 3.]], dtype=float32), array([[3.], [4.]], dtype=float32))
     """
     for name, value in (("width", width), ("horizon", horizon), ("stride", stride)):
-        check_whole(value, name, "windows")
+        check_count(value, name, "windows")
     series = to_float32(series, "windows")
     check(
         series.ndim in (1, 2),

@@ -4,9 +4,9 @@ from typing import Any
 
 import numpy as np
 
-from jaxnodes.data.conversion import check_seed, check_whole, to_labels
+from jaxnodes.data.conversion import check_seed, to_labels
 from jaxnodes.data.datasets import Dataset, Splits, check_dataset, holds_classes
-from jaxnodes.errors import JaxNodesError, check
+from jaxnodes.errors import JaxNodesError, check, check_count
 
 
 def split(
@@ -98,7 +98,7 @@ def stratified_folds(y: Any, k: int, seed: int = 0) -> list[tuple[np.ndarray, np
     ([4, 4, 4], [2, 2, 2])
     """
     labels = to_labels(y, None, "stratified_folds")
-    check_whole(k, "k", "stratified_folds", least=2)
+    check_count(k, "k", "stratified_folds", least=2)
     check_seed(seed, "stratified_folds")
     classes, counts = np.unique(labels, return_counts=True)
     check(len(labels), "expected at least one label, got none", "stratified_folds")

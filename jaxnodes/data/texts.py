@@ -9,9 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from jaxnodes.data.conversion import check_whole
 from jaxnodes.data.sequences import slices
-from jaxnodes.errors import JaxNodesError, check
+from jaxnodes.errors import JaxNodesError, check, check_count
 
 
 @dataclasses.dataclass(frozen=True)
@@ -121,9 +120,9 @@ def next_character_windows(
     (array([[5, 6], [7, 8]], dtype=int32), array([[6, 7], [8, 9]], dtype=int32))
     """
     where = "next_character_windows"
-    check_whole(width, "width", where)
+    check_count(width, "width", where)
     stride = width if stride is None else stride
-    check_whole(stride, "stride", where)
+    check_count(stride, "stride", where)
     ids = np.asarray(ids)
     check(
         ids.dtype.kind in "iu" and ids.ndim == 1,
@@ -160,7 +159,7 @@ def standard_library_text(limit: int | None = 1_000_000) -> str:
     """
     where = "standard_library_text"
     if limit is not None:
-        check_whole(limit, "limit", where)
+        check_count(limit, "limit", where)
     folder = Path(sysconfig.get_paths()["stdlib"])
     left_out = {"test", "tests", "idlelib", "lib2to3", "turtledemo"}
     names = sorted(sys.stdlib_module_names - left_out)

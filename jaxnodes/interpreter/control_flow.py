@@ -18,6 +18,7 @@ from jax.sharding import PartitionSpec, Sharding
 
 from jaxnodes.interpreter.custom_gradients import jvp_with_records, vjp_with_records
 from jaxnodes.interpreter.interventions import Patches, at_step, steps_of
+from jaxnodes.two_forms import two_forms_p
 
 Records = dict[str, Any]
 Run = Callable[..., tuple[list, Records]]
@@ -25,7 +26,7 @@ Run = Callable[..., tuple[list, Records]]
 # `jax.jit(inline=INLINE)` leaves no equation of its own in the program around it.
 INLINE: Any = getattr(getattr(jax, "Inline", None), "JAX_EARLY", True)
 
-CALLS = frozenset({"jit", "remat2", "shard_map", "two_forms"})
+CALLS = frozenset({"jit", "remat2", "shard_map", two_forms_p.name})
 CUSTOM_GRADIENTS = frozenset({"custom_jvp_call", "custom_vjp_call"})
 KNOWN = CALLS | CUSTOM_GRADIENTS | {"scan", "while", "cond"}
 
@@ -240,7 +241,7 @@ def _two_forms(eqn, operands, patches, run):
 
 _REBUILD = {
     "jit": _jit,
-    "two_forms": _two_forms,
+    two_forms_p.name: _two_forms,
     "remat2": _remat,
     "shard_map": _shard_map,
     "scan": _scan,

@@ -8,6 +8,7 @@ another object each time it is written, and yet the same function.
 """
 
 import collections
+import threading
 import types
 import weakref
 from collections.abc import Callable, Hashable
@@ -82,23 +83,28 @@ class Cache:
     def __init__(self, maxsize: int):
         self.maxsize = maxsize
         self._entries: collections.OrderedDict = collections.OrderedDict()
+        self._lock = threading.Lock()  # not held while a value is made, which may ask for others
 
     def get(self, key: Hashable, refs: tuple, make: Callable[[], T]) -> T:
         """The value at `(key, refs)`, made if it isn't there."""
         full = (key, refs)
-        if full in self._entries:
-            self._entries.move_to_end(full)
-            return self._entries[full]
-        for old in [old for old in self._entries if any(map(is_dead, old[1]))]:
-            del self._entries[old]
-        value = self._entries[full] = make()
-        while len(self._entries) > self.maxsize:
-            self._entries.popitem(last=False)
+        with self._lock:
+            if full in self._entries:
+                self._entries.move_to_end(full)
+                return self._entries[full]
+            for old in [old for old in self._entries if any(map(is_dead, old[1]))]:
+                del self._entries[old]
+        value = make()
+        with self._lock:
+            value = self._entries.setdefault(full, value)
+            while len(self._entries) > self.maxsize:
+                self._entries.popitem(last=False)
         return value
 
     def drop(self, key: Hashable, refs: tuple) -> None:
         """Forgets the value at `(key, refs)`."""
-        self._entries.pop((key, refs), None)
+        with self._lock:
+            self._entries.pop((key, refs), None)
 
     def __len__(self) -> int:
         return len(self._entries)

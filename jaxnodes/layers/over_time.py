@@ -26,8 +26,8 @@ from jaxnodes.cores import workers
 from jaxnodes.layers.arrays import Params
 from jaxnodes.layers.cell_parts import Carry, Cell
 from jaxnodes.layers.side_by_side import halves, side_by_side
-from jaxnodes.layers.two_forms import two_forms, two_linear_forms
 from jaxnodes.primitive import node, node_p
+from jaxnodes.two_forms import two_forms, two_linear_forms
 from jaxnodes.varying import vary_alike, varying
 
 _FEW_ROWS = 8

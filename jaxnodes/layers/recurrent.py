@@ -227,4 +227,5 @@ def reset_state(state: Any) -> Any:
 
 def is_carried(state: Mapping[str, Any]) -> bool:
     """Whether this is what one layer carries from batch to batch, by its names."""
-    return set(state) in ({"h"}, {"h", "c"}, {"k", "v", "index"}, {"index"})
+    of_layers = any(isinstance(value, Mapping) for value in state.values())
+    return not of_layers and set(state) in ({"h"}, {"h", "c"}, {"k", "v", "index"}, {"index"})

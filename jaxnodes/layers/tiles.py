@@ -24,7 +24,7 @@ from jax import lax
 from jaxnodes.cores import workers
 from jaxnodes.layers import tiles_plain as plain
 from jaxnodes.layers.side_by_side import side_by_side
-from jaxnodes.layers.two_forms import two_forms, two_linear_forms
+from jaxnodes.two_forms import two_forms, two_linear_forms
 from jaxnodes.varying import varying
 
 _ROWS = 256  # queries of a tile

@@ -15,7 +15,7 @@ from jaxnodes.plots.figures import BLUE, ORANGE, panels, reference_lines
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-#: The activations of the guides, in their order.
+#: The activations that introductions show, in their order.
 COMMON_ACTIVATIONS = ("relu", "sigmoid", "tanh", "leaky_relu", "elu", "swish", "softmax")
 
 

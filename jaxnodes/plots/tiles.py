@@ -35,7 +35,6 @@ class Tiles:
         *,
         above: float = 0.0,
         side: float | None = None,
-        margins: tuple[float, float] = (1.5, 0.75),
     ):
         height, width = shape
         self.rows, self.columns = rows, columns
@@ -48,7 +47,7 @@ class Tiles:
         self.figure: Figure
         self.ax: Axes
         self.figure, (self.ax,) = panels(
-            1, size=(max(size[0], 1.7) + margins[0], size[1] + margins[1]), layout="compressed"
+            1, size=(max(size[0], 1.7) + 1.5, size[1] + 0.75), layout="compressed"
         )
         self.above = above
         self.ax.spines[:].set_visible(False)

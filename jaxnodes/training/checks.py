@@ -31,7 +31,9 @@ def _outputs(net: Any, params: Params, state: State, x: Any) -> Any:
     return net.apply(params, state, x)[0]
 
 
-def check_targets(recipe: Recipe, train_state: TrainState, data: tuple, spec: Any) -> None:
+def check_targets(
+    recipe: Recipe, train_state: TrainState, data: tuple, spec: Any, class_weights: Any = None
+) -> None:
     """Finds a label that is no class, or inputs that some layer can't take, among all samples.
 
     Inside the compiled program values can't be looked at: there a bad label makes the
@@ -61,3 +63,10 @@ def check_targets(recipe: Recipe, train_state: TrainState, data: tuple, spec: An
     w, _ = weights_of(None if weights is None else np.asarray(weights), shape, loss.__name__)
     check_labels = binary_labels if loss is binary_cross_entropy else class_labels
     check_labels(logits, labels, w, loss.__name__)
+    if class_weights is not None:
+        classes = 2 if loss is binary_cross_entropy else outputs.shape[-1]
+        check(
+            np.shape(class_weights) == (classes,),
+            f"expected a weight for each of {classes} classes, got {np.shape(class_weights)}",
+            "class_weights",
+        )

@@ -34,6 +34,10 @@ def epoch_program() -> Any:
     return jax.jit(run_numbered_epoch, static_argnums=0, compiler_options=widest_vectors())
 
 
+# What the names of measures end in of which less is better.
+_LESS_IS_BETTER = ("loss", "error", "mse", "mae", "huber", "entropy", "perplexity")
+
+
 class EarlyStopping(NamedTuple):
     """When to stop, and what to keep: the variables of the best epoch.
 
@@ -41,7 +45,8 @@ class EarlyStopping(NamedTuple):
       monitor: a name in the history.
       patience: how many epochs without a gain to wait.
       min_delta: the least change that is a gain.
-      mode: `"min"` or `"max"`; `None`: losses and errors `"min"`, all else `"max"`.
+      mode: `"min"` or `"max"`; `None`: `"min"` for names that end in loss, error, mse, mae,
+        huber, entropy or perplexity, and `"max"` for all else.
     """
 
     monitor: str = "val_loss"
@@ -53,7 +58,7 @@ class EarlyStopping(NamedTuple):
         """Whether `value` is better than `best`; NaN never is, anything beats no best."""
         if math.isnan(value) or math.isnan(best):
             return math.isnan(best) and not math.isnan(value)
-        lower = self.mode == "min" if self.mode else self.monitor.endswith(("loss", "error", "mse"))
+        lower = self.mode == "min" if self.mode else self.monitor.endswith(_LESS_IS_BETTER)
         return value < best - self.min_delta if lower else value > best + self.min_delta
 
 
@@ -199,16 +204,22 @@ def fit(
     if validation is not None:
         held_out = to_device(with_weights(validation))
         check_targets(recipe, train_state, held_out, spec)
+    check_targets(recipe, train_state, data, spec, class_weights)
     if stream is None:
-        check_targets(recipe, train_state, data, spec)
         x, y, weights = data
         data = (x, y, sample_weights(y, weights, class_weights))
 
     def advance(train_state, epoch):
         if stream is None:
             return epoch_program()(recipe, train_state, data, run_key, np.uint32(epoch))
-        batches, epoch_key = stream.batches(epoch), jax.random.fold_in(run_key, epoch)
+        batches, epoch_key = checked(stream.batches(epoch)), jax.random.fold_in(run_key, epoch)
         return run_stream_epoch(recipe, train_state, batches, class_weights, epoch_key)
+
+    def checked(batches):
+        for batch in batches:
+            if batch[2] is None or np.any(batch[2]):  # one that weighs nothing is passed over
+                check_targets(recipe, train_state, batch, spec)
+            yield batch
 
     history: dict[str, list] = {}
     keeper = _Keeper(stopping, train_state)
@@ -284,6 +295,12 @@ def _stopping(early_stopping: Any, metrics: tuple, validated: bool) -> EarlyStop
         monitor = "val_loss" if validated else "loss"
         early_stopping = EarlyStopping(monitor, patience=early_stopping)
     check_count(early_stopping.patience, "patience", "early_stopping")
+    mode = early_stopping.mode
+    check(
+        mode in (None, "min", "max"),
+        f"expected mode 'min', 'max' or None, got {mode!r}",
+        "early_stopping",
+    )
     measured = ["loss", *(name for name, _ in metrics)]
     measured += [f"val_{name}" for name in measured] if validated else []
     check(

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxnodes.errors import JaxNodesError, check
+from jaxnodes.errors import JaxNodesError, check, describe
 from jaxnodes.layers.arrays import Params, State
 from jaxnodes.training.batches import Ragged, count_samples, epoch_order, take
 from jaxnodes.training.objective import measure, weighted_loss
@@ -36,7 +36,8 @@ class TrainResult(NamedTuple):
       history: an array with one entry an epoch for each measure: `"loss"`, the metrics,
         and with validation `"val_loss"` and each metric as `"val_..."`.
       opt_state: the optimizer's state, to go on from (`fit(..., start=result)`).
-      best_epoch: the epoch, counted from 0, that `variables` are from.
+      best_epoch: the epoch, counted from 0, that `variables` are from; -1 where the first one
+        was stopped for a loss that isn't finite.
     """
 
     variables: tuple[Params, State]
@@ -131,8 +132,14 @@ def recipe_step(recipe: Recipe) -> Callable:
         if recipe.augment is not None:
             x = recipe.augment(augment_key, x)
         predictions, state = net.apply(params, state, x, key=apply_key, training=True)
-        loss = weighted_loss(recipe.loss, predictions, y, weights, recipe.from_logits)
-        return loss, (state, predictions)
+        if weights is None:
+            loss = weighted_loss(recipe.loss, predictions, y, None, recipe.from_logits)
+            return loss, (state, predictions)
+        # Of samples that all weigh nothing there is no mean: they teach nothing.
+        counts = jnp.any(weights != 0)
+        some = jnp.where(counts, weights, jnp.ones_like(weights))
+        loss = weighted_loss(recipe.loss, predictions, y, some, recipe.from_logits)
+        return jnp.where(counts, loss, jnp.zeros_like(loss)), (state, predictions)
 
     return _step(objective, recipe.update, recipe.freeze)
 
@@ -224,7 +231,13 @@ def sample_weights(y: Any, weights: Any, class_weights: Any) -> Any:
         return weights
     table = jnp.asarray(class_weights, jnp.float32)
     check(table.ndim == 1, f"expected one weight a class, got shape {table.shape}", "class_weights")
-    one_hot = jnp.issubdtype(y.dtype, jnp.floating) or (y.shape[-1:] == table.shape and y.ndim > 1)
+    one_hot = y.shape[-1:] == table.shape and y.ndim > 1
+    check(
+        one_hot or jnp.issubdtype(y.dtype, jnp.integer),
+        f"expected integer targets, or one-hot ones (..., {table.size}), got {describe(y)}; "
+        "astype(int) if they are whole",
+        "class_weights",
+    )
     classes = jnp.argmax(y, axis=-1) if one_hot else y
     by_class = jnp.take(table, classes, mode="fill", fill_value=jnp.nan)
     return by_class if weights is None else by_class * aligned(weights, by_class)

@@ -1,5 +1,8 @@
 """What every measure is given: tiles of samples, and what each axis of a value stands for."""
 
+import gc
+import weakref
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -89,6 +92,27 @@ def test_a_name_reaches_its_repetitions_unless_exact():
     assert names(nodes=["h"], exact=True) == ("h",)
     with pytest.raises(JaxNodesError, match="test: expected the name of a node, got 'g'"):
         names(nodes=["g"], exact=True)
+
+
+def test_a_metric_does_not_live_on_for_what_was_compiled():
+    x, y, w = np.ones((4, 3), np.float32), np.ones(4, np.float32), np.ones(3, np.float32)
+
+    def f(w, x):
+        return jnp.sum(jn.node(x * w, "h"), axis=1)
+
+    def measured():
+        factor = jnp.full(1000, 2.0)
+
+        def metric(out, y):
+            return jnp.mean((out - y) ** 2) * factor[0]
+
+        jn.analysis.ablate(f, w, x, y, metric=metric)
+        return weakref.ref(metric), weakref.ref(factor)
+
+    was = measured()
+    jn.analysis.ablate(f, w, x, y, metric=jn.mse)  # what is dead is found when others are made
+    gc.collect()
+    assert [r() for r in was] == [None, None]
 
 
 @pytest.mark.parametrize(

@@ -29,15 +29,15 @@ def problem(n=3000):
 def test_what_it_takes_is_bounded_by_the_setting(memory, calls):
     net, variables, x, y = problem()
     model, arrays = prepare(net.predict, variables, x, where="ablate", gated=True)
-    question = Question(model, plan(model, memory, calls), jn.cross_entropy, "given")
+    question = Question(model, plan(model, memory, calls), "given")
     data = Data(arrays, y, [None] * 3, None)
-    lowered = jax.jit(functools.partial(measure_whole, question)).lower(data)
+    lowered = jax.jit(functools.partial(measure_whole, question, jn.cross_entropy)).lower(data)
     took = lowered.compile().memory_analysis()
     # The samples' own 240 kB, and as much again of what a tile takes, come on top.
     assert took.temp_size_in_bytes + took.output_size_in_bytes < memory + 2**19
-    _, kept = jax.eval_shape(functools.partial(measure_whole, question), data)
+    _, kept = jax.eval_shape(functools.partial(measure_whole, question, jn.cross_entropy), data)
     for k, part in enumerate(question.plan.parts):
-        lowered = jax.jit(functools.partial(measure_without, question, k)).lower(
+        lowered = jax.jit(functools.partial(measure_without, question, jn.cross_entropy, k)).lower(
             data, kept, part.calls()[0]
         )
         took = lowered.compile().memory_analysis().temp_size_in_bytes
@@ -90,9 +90,9 @@ def test_only_values_that_variants_need_are_kept():
     """Neither the samples nor what comes before the first node."""
     net, variables, x, y = problem()
     model, arrays = prepare(net.predict, variables, x, where="ablate", gated=True)
-    question = Question(model, plan(model, 2**28), jn.cross_entropy, "given")
+    question = Question(model, plan(model, 2**28), "given")
     data = Data(arrays, y, [None] * 3, None)
-    _, kept = jax.eval_shape(functools.partial(measure_whole, question), data)
+    _, kept = jax.eval_shape(functools.partial(measure_whole, question, jn.cross_entropy), data)
     widths = [value.shape[-1] for value in kept.values.values()]
     assert 20 not in widths
     # The first layer's outputs; the second's weighted sums and outputs; the last's outputs.
@@ -109,9 +109,9 @@ def test_what_takes_a_nodes_place_is_kept_only_if_each_tile_has_its_own():
         return jn.node(jax.nn.relu(h @ w) + h, "skip")
 
     model, arrays = prepare(f, w, x, where="ablate", gated=True)
-    question = Question(model, plan(model, 2**28), jn.mse, "bias")
+    question = Question(model, plan(model, 2**28), "bias")
     _, kept = jax.eval_shape(
-        functools.partial(measure_whole, question), Data(arrays, x, [None] * 2, None)
+        functools.partial(measure_whole, question, jn.mse), Data(arrays, x, [None] * 2, None)
     )
     assert kept.replaced[0] is None
     assert kept.replaced[1].shape == (3, 200, 4)

@@ -220,8 +220,14 @@ def test_run_folders_are_fresh_and_kept(tmp_path, done, refused, diabetes_run):
     assert "--overwrite" in refused(*options, "--out", "runs/iris-linear-1")
     (tmp_path / "file").write_text("")
     assert "got the file" in refused(*options, "--out", "file")
+    folder = tmp_path / "runs" / "iris-linear-1"
+    for name in ("nodes.json", "activations.png", "node-dense1-0.png", "notes.png"):
+        (folder / name).write_text("of the network before")
     done(*options, "--out", "runs/iris-linear-1", "--overwrite", *DIABETES)
-    assert not (tmp_path / "runs" / "iris-linear-1" / "confusion.png").exists()
+    assert sorted(file.name for file in folder.iterdir()) == [
+        *("config.json", "curves.png", "history.jsonl", "metrics.json", "notes.png"),
+        "variables.safetensors",
+    ]
     assert load_network("runs/iris-linear-1")[2]["task"] == "regression"
 
 

@@ -81,7 +81,7 @@ def sigmoid(z):
 
 
 def numpy_step(kind, params, carry, x):
-    """The equations of MISSION.md and of torch's documentation."""
+    """The equations of the docstrings and of torch's documentation."""
     w_i, w_h, b = (np.asarray(params[name]) for name in ("w_i", "w_h", "b"))
     if kind == "simple_rnn":
         return np.tanh(x @ w_i + carry @ w_h + b)
@@ -466,6 +466,7 @@ def test_reset_state_leaves_other_state_alone():
         "body": {"lstm1": {"h": jnp.ones(2), "c": jnp.ones(2)}, "counter": {"steps": jnp.ones(())}},
         "attention1": {"k": jnp.ones(2), "v": jnp.ones(2), "index": jnp.array(3)},
         "positions": {"index": jnp.array(3)},
+        "named": {"h": {"mean": jnp.ones(2)}},
     }
     reset = jn.reset_state(state)
     sums = jax.tree.map(lambda a: float(a.sum()), reset)
@@ -474,6 +475,7 @@ def test_reset_state_leaves_other_state_alone():
         "body": {"lstm1": {"h": 0, "c": 0}, "counter": {"steps": 1}},
         "attention1": {"k": 0, "v": 0, "index": 0},
         "positions": {"index": 0},
+        "named": {"h": {"mean": 2}},
     }
     assert float(state["body"]["lstm1"]["h"].sum()) == 2
 

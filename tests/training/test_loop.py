@@ -135,6 +135,9 @@ def test_early_stopping_keeps_the_best_epoch():
         (jn.EarlyStopping("val_accuracy"), 0.9, 1.0, False),
         (jn.EarlyStopping("val_accuracy"), 0.9, 0.8, True),
         (jn.EarlyStopping("val_cost", mode="min"), 0.9, 1.0, True),
+        (jn.EarlyStopping("val_mae"), 0.9, 1.0, True),
+        (jn.EarlyStopping("val_mae", mode="max"), 0.9, 1.0, False),
+        (jn.EarlyStopping("val_cross_entropy"), 0.9, 1.0, True),
         (jn.EarlyStopping("val_loss"), math.nan, 1.0, False),
         (jn.EarlyStopping("val_loss"), 1.0, math.nan, True),
     ],
@@ -146,6 +149,42 @@ def test_what_counts_as_a_gain(stopping, value, best, gains):
 def test_early_stopping_names_what_it_can_monitor():
     with pytest.raises(JaxNodesError, match=r"one of \['loss', 'accuracy'\], got 'val_loss'"):
         fitted(metrics=METRICS, early_stopping=jn.EarlyStopping("val_loss"))
+
+
+def test_early_stopping_knows_two_modes():
+    stopping = jn.EarlyStopping("loss", mode="minimum")
+    with pytest.raises(JaxNodesError, match=r"early_stopping: expected mode .* got 'minimum'"):
+        fitted(early_stopping=stopping)
+
+
+def test_a_batch_of_samples_that_weigh_nothing_teaches_nothing():
+    x, y = blobs(48)
+    options = {"optimizer": jn.sgd(0.1), "batch_size": 16, "shuffle": False, "epochs": 3}
+    weights = jnp.ones(48).at[16:32].set(0)
+    kept = np.r_[:16, 32:48]
+    net = classifier(0.0)
+    result = fitted(net, (x, y, weights), **options)
+    fewer = fitted(net, (x[kept], y[kept]), **options)
+    close(result.variables, fewer.variables)
+    np.testing.assert_allclose(result.history["loss"], fewer.history["loss"], rtol=1e-5)
+
+
+@pytest.mark.parametrize("classes", [2, 4])
+def test_class_weights_are_one_a_class(classes, traced):
+    with pytest.raises(JaxNodesError, match=r"class_weights: .* 3 classes, got"):
+        fitted(class_weights=[1.0] * classes)
+    assert not traced
+
+
+def test_class_weights_of_a_binary_loss():
+    x, y = blobs(48)
+    y = jnp.minimum(y, 1)[:, None]
+    options = {"loss": jn.binary_cross_entropy, "optimizer": jn.sgd(0.1), "batch_size": 48}
+    weighted = fitted(jn.Dense(1), (x, y), class_weights=[1.0, 3.0], **options)
+    by_hand = fitted(jn.Dense(1), (x, y, jnp.where(y[:, 0] == 1, 3.0, 1.0)), **options)
+    close(weighted.variables, by_hand.variables)
+    with pytest.raises(JaxNodesError, match=r"class_weights: .*integer targets, .*got float32"):
+        fitted(jn.Dense(1), (x, y.astype(jnp.float32)), class_weights=[1.0, 3.0], **options)
 
 
 def test_class_weights_weigh_the_loss():

@@ -11,8 +11,8 @@ from tests.training.problems import blobs, classifier
 
 
 def batches(data, size):
-    x, y = (np.asarray(a) for a in data)
-    return [(x[i : i + size], y[i : i + size]) for i in range(0, len(x), size)]
+    arrays = [np.asarray(a) for a in data]
+    return [tuple(a[i : i + size] for a in arrays) for i in range(0, len(arrays[0]), size)]
 
 
 def fitted(data, **options):
@@ -63,6 +63,20 @@ def test_short_batches_can_be_dropped_and_class_weights_count():
     weighted = fitted(batches((x, y), 16), class_weights=[1.0, 2.0, 0.5])
     by_arrays = fitted((x, y), class_weights=[1.0, 2.0, 0.5], shuffle=False)
     np.testing.assert_allclose(weighted.history["loss"], by_arrays.history["loss"], rtol=1e-5)
+
+
+def test_bad_labels_are_found_in_any_batch():
+    x, y = blobs(48)
+    with pytest.raises(JaxNodesError, match="expected labels from 0 to 2, got 3"):
+        fitted(batches((x, y.at[40].set(3)), 16))
+
+
+def test_a_batch_that_weighs_nothing_is_passed_over():
+    x, y = blobs(48)
+    weights = jnp.ones(48).at[16:32].set(0)
+    streamed = fitted(batches((x, y, weights), 16))
+    whole = fitted((x, y, weights), shuffle=False)
+    np.testing.assert_allclose(streamed.history["loss"], whole.history["loss"], rtol=1e-5)
 
 
 def test_what_is_no_stream_is_refused():

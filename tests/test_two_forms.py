@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 import jaxnodes as jn
-from jaxnodes.layers.two_forms import two_forms, two_linear_forms
 from jaxnodes.primitive import node
+from jaxnodes.two_forms import two_forms, two_linear_forms
 
 
 def plain(x, pair):
