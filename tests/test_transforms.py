@@ -121,6 +121,10 @@ def test_no_interventions_and_no_nodes():
         ({"dense1": (GATE, np.int32([1, 2, 3]))}, "expected a value of dtype float32, got int32"),
         ({"dense1": (GATE, H[:, :2])}, "a value that broadcasts to (4, 3), which is what record"),
         ({"dense1": (GATE, H[None])}, "a value that broadcasts to (4, 3), which is what record"),
+        (
+            {"dense1": lambda h: None},
+            "expected a function that returns an array, but it made NoneType",
+        ),
         ({"dense1": jnp.sum}, "keeps shape and dtype, float32 (4, 3), but it made float32 ()"),
         ({"dense1": lambda h: h > 0}, "float32 (4, 3), but it made bool (4, 3)"),
         ([("dense1", GATE)], "intervene: expected a dict {name: gate, (gate, value) or function}"),

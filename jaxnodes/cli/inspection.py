@@ -244,7 +244,8 @@ def node_lines(report: dict[str, Any], found: Findings) -> list[str]:
     kinds = [kind for kind in ("dead", "dormant", "saturated") if report[kind]]
     lines = [
         f"{report['node']}  {first.replace('_', ' ')} {report[first]:.4f}, loss gained "
-        f"{report[second]:.4f}: number {report['rank']} of {report['of']} in importance",
+        f"{report[second]:.4f}: number {report['rank']} of {report['of']} in importance, "
+        "outputs included",
         f"value {report['mean']:.4f} ± {report['deviation']:.4f}, from {report['minimum']:.4f} to "
         f"{report['maximum']:.4f}; above zero for {report['active']:.0%}"
         + (f"; {', '.join(kinds)}" if kinds else ""),

@@ -129,7 +129,8 @@ def _features(table: Table, target: int, categorical: str) -> tuple[np.ndarray, 
         check(
             categorical == "onehot",
             f"expected numbers in column {name!r}, got words such as "
-            f"{table.columns[column][0]!r}; pass categorical='onehot', or leave the column out",
+            f"{table.columns[column][0]!r}; turn them into zeros and ones by categorical='onehot' "
+            "(--one-hot), or leave the column out",
             table.where,
         )
         words = sorted(set(table.columns[column]))

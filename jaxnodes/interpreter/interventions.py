@@ -35,7 +35,13 @@ class Patch:
     def __call__(self, h: jax.Array, axis: int | None, name: str) -> jax.Array:
         """The value that takes the place of `h`, one step's value at the site `name`."""
         if self.function is not None:
-            new = jnp.asarray(self.function(h))
+            made = self.function(h)
+            check(
+                hasattr(made, "dtype") or isinstance(made, int | float),
+                f"expected a function that returns an array, but it made {type(made).__name__}",
+                f"intervene {name!r}",
+            )
+            new = jnp.asarray(made)
             check(
                 new.shape == h.shape and new.dtype == h.dtype,
                 f"expected a function that keeps shape and dtype, {describe(h)}, "

@@ -95,13 +95,20 @@ def check_params(
         sizes |= {w: n for w, n in zip(expected, shape, strict=True) if isinstance(w, str)}
 
 
+def as_arrays(params: Params) -> Params:
+    """Numbers and lists of them, as one writes parameters by hand, as arrays."""
+    if not isinstance(params, Mapping):
+        return params
+    return {name: jnp.asarray(value) for name, value in params.items()}
+
+
 def cast_inputs(params: Params, x: Any, dtype: Any, where: str) -> tuple[Params, jax.Array]:
     """Parameters and input in the dtype to compute in.
 
     That is `dtype` where the layer names one, else the parameters' own; `x` is
     widened to it where nothing can be lost, and refused otherwise.
     """
-    x = jnp.asarray(x)
+    params, x = jax.tree.map(jnp.asarray, params), jnp.asarray(x)
     floats = [v.dtype for v in jax.tree.leaves(params) if jnp.issubdtype(v.dtype, jnp.floating)]
     target = jnp.dtype(dtype) if dtype is not None else (floats[0] if floats else x.dtype)
     if x.dtype != target:

@@ -10,7 +10,14 @@ import jax.numpy as jnp
 from jaxnodes.activations import activation as resolve_activation
 from jaxnodes.errors import check, check_count, check_key
 from jaxnodes.initializers import he_normal, initializer, zeros
-from jaxnodes.layers.arrays import Params, cast_inputs, check_params, dtype_of, features_of
+from jaxnodes.layers.arrays import (
+    Params,
+    as_arrays,
+    cast_inputs,
+    check_params,
+    dtype_of,
+    features_of,
+)
 from jaxnodes.layers.base import Layer
 from jaxnodes.layers.description import normalize
 from jaxnodes.layers.products import product
@@ -68,6 +75,7 @@ def dense(params: Params, x: Any) -> jax.Array:
     >>> dense(params, jnp.array([10.0, 20.0]))
     Array([53.], dtype=float32)
     """
+    params = as_arrays(params)
     check_params(params, {"w": ("D", "H"), "b": ("H",)}, "dense", may_lack="b")
     params, x = cast_inputs(params, x, None, "dense")
     expected = params["w"].shape[0]
@@ -115,6 +123,7 @@ def neuron(params: Params, x: Any, activation: Callable | str | None = None) -> 
     >>> neuron(params, jnp.array([[1.0, 1.0], [0.0, 3.0]]), "relu")
     Array([1.5, 0. ], dtype=float32)
     """
+    params = as_arrays(params)
     check_params(params, {"w": (None,), "b": ()}, "neuron")
     z = dense({"w": params["w"][:, None], "b": params["b"][None]}, x)[..., 0]
     return z if activation is None else resolve_activation(activation)(z)

@@ -114,6 +114,8 @@ def with_weights(data: Any, where: str = "fit") -> tuple[Any, Any, Any]:
     """`(x, y)`, or a data set with `.x` and `.y`, as `(x, y, None)`."""
     if hasattr(data, "x") and hasattr(data, "y"):
         return data.x, data.y, None
+    is_some = isinstance(data, tuple | list)
+    check(is_some, f"expected (x, y) or (x, y, weights), got {type(data).__name__}", where)
     data = tuple(data)
     check(len(data) in (2, 3), f"expected (x, y) or (x, y, weights), got {len(data)} parts", where)
     return data if len(data) == 3 else (*data, None)

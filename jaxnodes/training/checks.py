@@ -4,6 +4,7 @@ import functools
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jaxnodes.errors import JaxNodesError, check, is_concrete
@@ -11,6 +12,7 @@ from jaxnodes.layers.arrays import Params, State, shapes_of
 from jaxnodes.losses import ON_LOGITS, binary_cross_entropy
 from jaxnodes.targets import binary_labels, class_labels
 from jaxnodes.targets import sample_weights as weights_of
+from jaxnodes.training.batches import take
 from jaxnodes.training.objective import unwrapped
 from jaxnodes.training.program import Recipe, TrainState
 
@@ -24,6 +26,24 @@ def check_optimizer(optimizer: Any) -> None:
             f"got {optimizer!r}{mend}",
             "optimizer",
         )
+
+
+def check_inputs(net: Any, variables: tuple[Params, State], x: Any, where: str) -> None:
+    """Finds inputs that explain why the numbers made of them aren't finite, if any do.
+
+    Floats that aren't finite themselves, or whole numbers, such as token ids, that a layer
+    refuses where it can look at them: outside of a program.
+    """
+    ends = set()
+    for leaf in map(np.asarray, jax.tree.leaves(x)):
+        if jnp.issubdtype(leaf.dtype, jnp.floating):
+            bad = int(np.sum(~np.isfinite(leaf.astype(np.float32))))
+            check(not bad, f"expected finite inputs, got {bad} that are NaN or infinite", where)
+        else:
+            rows = leaf.reshape(len(leaf), -1)
+            ends |= {int(rows.min(1).argmin()), int(rows.max(1).argmax())}
+    if ends:
+        net.apply(*variables, take(x, jnp.array(sorted(ends))))
 
 
 @functools.partial(jax.jit, static_argnums=0)  # for its cache: each network is traced once

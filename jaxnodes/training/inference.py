@@ -4,10 +4,12 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
-from jaxnodes.errors import check_count
+from jaxnodes.errors import check_count, is_concrete
 from jaxnodes.training.batches import count_samples, to_device, with_weights
-from jaxnodes.training.objective import as_network, check_ending
+from jaxnodes.training.checks import check_inputs
+from jaxnodes.training.objective import as_network, check_measures
 from jaxnodes.training.program import Scoring, run_evaluation, run_predict
 
 compiled_predict = jax.jit(run_predict, static_argnums=(0, 3))
@@ -26,6 +28,10 @@ def predict(net: Any, variables: tuple, x: Any, *, batch_size: int = 256) -> Any
     Returns:
       (N, ...), what `net.predict(variables, x)` returns.
 
+    Raises:
+      JaxNodesError: inputs that a layer can't take; whole numbers, such as token ids, that are
+        out of range.
+
     Example:
 
     >>> import jax, jax.numpy as jnp, jaxnodes as jn
@@ -35,7 +41,18 @@ def predict(net: Any, variables: tuple, x: Any, *, batch_size: int = 256) -> Any
     """
     net = as_network(net, "predict")
     check_count(batch_size, "batch_size", "predict")
-    return compiled_predict(net, tuple(variables), to_device(x, "predict"), batch_size)
+    variables, x = tuple(variables), to_device(x, "predict")
+    outputs = compiled_predict(net, variables, x, batch_size)
+    whole = [jnp.issubdtype(leaf.dtype, jnp.integer) for leaf in jax.tree.leaves(x)]
+    if any(whole) and is_concrete((variables, x)) and _has_nan(outputs):
+        check_inputs(net, variables, x, "predict")
+    return outputs
+
+
+@jax.jit
+def _has_nan(outputs: Any) -> jax.Array:
+    leaves = [y for y in jax.tree.leaves(outputs) if jnp.issubdtype(y.dtype, jnp.inexact)]
+    return jnp.array([jnp.isnan(y).any() for y in leaves]).any()
 
 
 def evaluate(
@@ -64,8 +81,8 @@ def evaluate(
     """
     net = as_network(net, "evaluate")
     check_count(batch_size, "batch_size", "evaluate")
-    check_ending(net, loss, from_logits, "evaluate")
-    named = tuple((metrics or {}).items())
+    check_measures(net, loss, metrics := metrics or {}, from_logits, "evaluate")
+    named = tuple(metrics.items())
     scoring = Scoring(
         net=net, loss=loss, batch_size=batch_size, metrics=named, from_logits=from_logits
     )

@@ -11,10 +11,11 @@ import numpy as np
 
 from jaxnodes.errors import JaxNodesError, check, check_count, check_key
 from jaxnodes.layers.arrays import Params, State, shapes_of
+from jaxnodes.layers.description import function_name
 from jaxnodes.training.batches import Ragged, count_samples, count_steps, to_device, with_weights
-from jaxnodes.training.checks import check_optimizer, check_targets
+from jaxnodes.training.checks import check_inputs, check_optimizer, check_targets
 from jaxnodes.training.inference import compiled_evaluation
-from jaxnodes.training.objective import as_network, check_ending
+from jaxnodes.training.objective import as_network, check_measures
 from jaxnodes.training.program import (
     Recipe,
     TrainResult,
@@ -22,6 +23,7 @@ from jaxnodes.training.program import (
     check_freeze,
     run_numbered_epoch,
     sample_weights,
+    takes_extra,
 )
 from jaxnodes.training.progress import follow
 from jaxnodes.training.streams import Stream, run_stream_epoch
@@ -34,8 +36,9 @@ def epoch_program() -> Any:
     return jax.jit(run_numbered_epoch, static_argnums=0, compiler_options=widest_vectors())
 
 
-# What the names of measures end in of which less is better.
-_LESS_IS_BETTER = ("loss", "error", "mse", "mae", "huber", "entropy", "perplexity")
+# What the names of measures end in.
+_LESS_IS_BETTER = ("loss", "error", "mse", "mae", "huber", "entropy", "perplexity", "nll")
+_MORE_IS_BETTER = ("accuracy", "acc", "auc", "precision", "recall", "f1", "r2", "score")
 
 
 class EarlyStopping(NamedTuple):
@@ -45,8 +48,8 @@ class EarlyStopping(NamedTuple):
       monitor: a name in the history.
       patience: how many epochs without a gain to wait.
       min_delta: the least change that is a gain.
-      mode: `"min"` or `"max"`; `None`: `"min"` for names that end in loss, error, mse, mae,
-        huber, entropy or perplexity, and `"max"` for all else.
+      mode: `"min"` or `"max"`, which of two values is the better one; `None` where the name
+        of the measure, or of its function, says that: `"val_mae"`, `"accuracy"`.
     """
 
     monitor: str = "val_loss"
@@ -58,7 +61,7 @@ class EarlyStopping(NamedTuple):
         """Whether `value` is better than `best`; NaN never is, anything beats no best."""
         if math.isnan(value) or math.isnan(best):
             return math.isnan(best) and not math.isnan(value)
-        lower = self.mode == "min" if self.mode else self.monitor.endswith(_LESS_IS_BETTER)
+        lower = (self.mode or _mode_of(self.monitor)) == "min"
         return value < best - self.min_delta if lower else value > best + self.min_delta
 
 
@@ -163,8 +166,8 @@ def fit(
     check_count(epochs, "epochs", "fit")
     check_count(batch_size, "batch_size", "fit")
     check_optimizer(optimizer)
-    check_ending(net, loss, from_logits, "fit")
-    named = tuple((metrics or {}).items())
+    check_measures(net, loss, metrics := metrics or {}, from_logits, "fit")
+    named = tuple(metrics.items())
     freeze = (freeze,) if isinstance(freeze, str) else tuple(freeze)
     stopping = _stopping(early_stopping, named, validation is not None)
     check(
@@ -192,6 +195,7 @@ def fit(
         net=net,
         loss=loss,
         update=optimizer.update,
+        tells=takes_extra(optimizer),
         batch_size=batch_size,
         metrics=named,
         from_logits=from_logits,
@@ -242,8 +246,11 @@ def fit(
                 time.perf_counter() - began,
             )
             show(report)
-            if _must_stop(report.measures["loss"], epoch, epochs, on_nonfinite):
-                break
+            if not math.isfinite(report.measures["loss"]) and on_nonfinite != "continue":
+                if on_nonfinite == "stop":
+                    break
+                check_inputs(net, variables, data[0], "fit")
+                raise _not_finite(report.measures["loss"], epoch, epochs)
             keeper.see(train_state, report)
             asked = hook is not None and hook(report)
             if asked or keeper.out_of_patience(epoch):
@@ -269,12 +276,8 @@ class _Keeper:
         return self.stopping is not None and epoch - self.epoch >= self.stopping.patience
 
 
-def _must_stop(loss: float, epoch: int, epochs: int, on_nonfinite: str) -> bool:
-    if math.isfinite(loss) or on_nonfinite == "continue":
-        return False
-    if on_nonfinite == "stop":
-        return True
-    raise JaxNodesError(
+def _not_finite(loss: float, epoch: int, epochs: int) -> JaxNodesError:
+    return JaxNodesError(
         f"expected a finite loss, got {loss} in epoch {epoch + 1} of {epochs}; lower the learning "
         "rate, clip gradients (optax.clip_by_global_norm), or keep the last finite variables with "
         "on_nonfinite='stop'",
@@ -286,6 +289,12 @@ def _is_arrays(data: Any) -> bool:
     """Whether `data` is the samples themselves: a pair, a triple or a data set."""
     named = hasattr(data, "x") and hasattr(data, "y")
     return named or (isinstance(data, tuple) and len(data) in (2, 3))
+
+
+def _mode_of(name: str) -> str | None:
+    """Whether of a measure of this name less is better or more, if that can be told."""
+    found = {"min": _LESS_IS_BETTER, "max": _MORE_IS_BETTER}
+    return next((mode for mode, ends in found.items() if name.lower().endswith(ends)), None)
 
 
 def _stopping(early_stopping: Any, metrics: tuple, validated: bool) -> EarlyStopping | None:
@@ -308,13 +317,26 @@ def _stopping(early_stopping: Any, metrics: tuple, validated: bool) -> EarlyStop
         f"expected to monitor one of {measured}, got {early_stopping.monitor!r}",
         "early_stopping",
     )
-    return early_stopping
+    if mode is None:
+        names = {name: function_name(metric) for name, metric in metrics}
+        own = names.get(early_stopping.monitor.removeprefix("val_"), "")
+        mode = _mode_of(early_stopping.monitor) or _mode_of(own)
+    check(
+        mode,
+        f"expected mode='min' or 'max' for {early_stopping.monitor!r}, whose name doesn't say "
+        "which is better",
+        "early_stopping",
+    )
+    return early_stopping._replace(mode=mode)
 
 
 def _started(net: Any, start: Any, key: jax.Array, spec: Any, optimizer: Any) -> TrainState:
     if start is None:
         params, state = net.init(key, spec)
     else:
+        fine = isinstance(start, tuple) and (hasattr(start, "variables") or len(start) == 2)
+        mend = "expected a TrainResult or (params, state) to go on from"
+        check(fine, f"{mend}, got {type(start).__name__}", "fit")
         params, state = start.variables if isinstance(start, TrainResult) else start
     resumed = isinstance(start, TrainResult)
     return TrainState(params, state, start.opt_state if resumed else optimizer.init(params))

@@ -1,18 +1,22 @@
 """How `fit` calls a network, its loss and its metrics, and what it refuses."""
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from jaxnodes.activations import sigmoid, softmax
+from jaxnodes.activations import identity, sigmoid, softmax
 from jaxnodes.errors import JaxNodesError, check
 from jaxnodes.layers.base import Elementwise, as_layer, check_foreign
-from jaxnodes.layers.combinators import Sequential
+from jaxnodes.layers.combinators import Parallel, Repeat, Sequential
 from jaxnodes.layers.description import function_name
+from jaxnodes.layers.heads import Rescale
+from jaxnodes.layers.regularization import Dropout
+from jaxnodes.layers.reshaping import Flatten, Reshape
 from jaxnodes.losses import ON_LOGITS
+from jaxnodes.metrics import binary_accuracy
 
 
 def as_network(net: Any, where: str) -> Any:
@@ -36,18 +40,36 @@ def as_network(net: Any, where: str) -> Any:
     return as_layer(net)
 
 
+def check_measures(net: Any, loss: Any, metrics: Any, from_logits: bool, where: str) -> None:
+    """Raises where the loss or a metric is none, or doesn't fit how the network ends."""
+    check(callable(loss), f"expected loss(predictions, targets), got {loss!r}", where)
+    fine = isinstance(metrics, Mapping) and all(map(callable, metrics.values()))
+    check(fine, f"expected metrics {{name: metric(predictions, targets)}}, got {metrics!r}", where)
+    taken = [name for name in metrics if name == "loss" or str(name).startswith("val_")]
+    check(not taken, f"expected other names for metrics than {taken}, which fit uses", where)
+    measures = (loss, *metrics.values())
+    check(
+        from_logits or any(_takes(measure, "from_logits") for measure in measures),
+        "expected a loss or a metric that takes from_logits= where from_logits=False is passed, "
+        f"got {', '.join(map(function_name, measures))}; leave from_logits out",
+        where,
+    )
+    for measure in measures:
+        check_ending(net, measure, from_logits, where)
+
+
 def check_ending(net: Any, loss: Callable, from_logits: bool, where: str) -> None:
-    """Raises where a loss on logits meets probabilities, or the other way about.
+    """Raises where a loss (or a metric) on logits meets probabilities, or the other way about.
 
     A softmax at the end of the network and again in the loss would train, slowly and
     badly, without a word.
     """
-    if unwrapped(loss) not in ON_LOGITS:
+    keywords = getattr(loss, "keywords", {})
+    if unwrapped(loss) not in {*ON_LOGITS, binary_accuracy} or "threshold" in keywords:
         return
-    partial_from_logits = getattr(loss, "keywords", {}).get("from_logits", True)
-    on_logits = from_logits and partial_from_logits
+    on_logits = from_logits and keywords.get("from_logits", True)
     name, ending = last_activation(net)
-    probabilities = ending in (softmax, sigmoid, jax.nn.softmax, jax.nn.sigmoid)
+    probabilities = _is_probability(ending)
     check(
         not (on_logits and probabilities),
         f"expected logits for {function_name(loss)}, but {name} ends in "
@@ -65,12 +87,27 @@ def check_ending(net: Any, loss: Callable, from_logits: bool, where: str) -> Non
 
 def last_activation(net: Any, name: str = "the network") -> tuple[str, Callable | None]:
     """The name of the last layer that computes, and the activation it ends in, if known."""
-    if isinstance(net, Sequential) and net.layers:
-        name, last = net.layers[-1]
-        return last_activation(last, name)
-    if isinstance(net, Elementwise):
-        return name, net.function
-    return name, getattr(net, "activation", None)
+    if isinstance(net, Sequential):
+        computing = [pair for pair in net.layers if not _keeps_values(pair[1])]
+        return last_activation(computing[-1][1], computing[-1][0]) if computing else (name, None)
+    if isinstance(net, Repeat):
+        return last_activation(net.layer, name)
+    if isinstance(net, Parallel):
+        endings = [last_activation(layer, own) for own, layer in net.layers]
+        return next((end for end in endings if _is_probability(end[1])), endings[-1])
+    function = net.function if isinstance(net, Elementwise) else getattr(net, "activation", None)
+    return name, None if function is None else unwrapped(function)
+
+
+def _keeps_values(layer: Any) -> bool:
+    """Whether a layer hands on the numbers that it is given, at inference."""
+    same = isinstance(layer, Rescale) and (layer.scale, layer.shift) == (1, 0)
+    same |= isinstance(layer, Elementwise) and layer.function is identity
+    return same or isinstance(layer, Flatten | Reshape | Dropout)
+
+
+def _is_probability(activation: Callable | None) -> bool:
+    return activation in (softmax, sigmoid, jax.nn.softmax, jax.nn.sigmoid)
 
 
 def unwrapped(function: Callable) -> Callable:
@@ -88,7 +125,7 @@ def weighted_loss(
     A loss takes `weights=`, or returns one value a sample. One that only returns a mean
     can't tell samples apart.
     """
-    options = {} if from_logits else _option(loss, "from_logits", False)
+    options = _options(loss, from_logits)
     if weights is None:
         value = loss(predictions, targets, **options)
         return value if jnp.ndim(value) == 0 else jnp.mean(value)
@@ -108,7 +145,7 @@ def weighted_loss(
 
 def measure(metric: Callable, predictions: Any, targets: Any, from_logits: bool) -> jax.Array:
     """A metric of all samples at once."""
-    options = {} if from_logits else _option(metric, "from_logits", False, needed=False)
+    options = _options(metric, from_logits)
     value = metric(predictions, targets, **options)
     check(
         jnp.ndim(value) <= 1,
@@ -119,15 +156,9 @@ def measure(metric: Callable, predictions: Any, targets: Any, from_logits: bool)
     return jnp.mean(value)
 
 
-def _option(function: Callable, name: str, value: Any, needed: bool = True) -> dict[str, Any]:
-    takes = _takes(function, name)
-    check(
-        takes or not needed,
-        f"expected a loss that takes {name}= where {name}={value} is passed, "
-        f"got {function_name(function)}; leave {name} out",
-        "fit",
-    )
-    return {name: value} if takes else {}
+def _options(function: Callable, from_logits: bool) -> dict[str, Any]:
+    """What a loss or a metric is told, if it knows of it."""
+    return {"from_logits": False} if not from_logits and _takes(function, "from_logits") else {}
 
 
 def _takes(function: Callable, name: str) -> bool:

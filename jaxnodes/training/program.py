@@ -62,6 +62,7 @@ class Recipe(Scoring):
     """All of a training run that is not arrays."""
 
     update: Callable
+    tells: bool = False  # the update of the loss too: see `takes_extra`
     shuffle: bool = True
     ragged: Ragged = "fill"
     augment: Callable | None = None
@@ -98,10 +99,19 @@ def make_step(objective: Callable, optimizer: Any) -> Callable:
     >>> print(train_state.params["w"].round(2), train_state.params["b"].round(2))
     [[2.]] [1.]
     """
-    return jax.jit(_step(objective, optimizer.update))
+    return jax.jit(_step(objective, optimizer.update, takes_extra(optimizer)))
 
 
-def _step(objective: Callable, update: Callable, freeze: tuple[str, ...] = ()) -> Callable:
+def takes_extra(optimizer: Any) -> bool:
+    """Whether an optimizer's update may ask for the loss too, as optax's line searches do."""
+    import optax
+
+    return isinstance(optimizer, optax.GradientTransformationExtraArgs)
+
+
+def _step(
+    objective: Callable, update: Callable, tells: bool, freeze: tuple[str, ...] = ()
+) -> Callable:
     def step(train_state, batch, key):
         params, state, opt_state = train_state
         trainable = _trainable(params, freeze)
@@ -113,7 +123,10 @@ def _step(objective: Callable, update: Callable, freeze: tuple[str, ...] = ()) -
             return objective(held, state, batch, key)
 
         (loss, (state, aux)), grads = jax.value_and_grad(scored, has_aux=True)(params)
-        updates, opt_state = update(grads, opt_state, params)
+        extra: dict[str, Any] = {}
+        if tells:
+            extra = {"value": loss, "grad": grads, "value_fn": lambda params: scored(params)[0]}
+        updates, opt_state = update(grads, opt_state, params, **extra)
         params = jax.tree.map(
             lambda p, u, train: p + u.astype(p.dtype) if train else p, params, updates, trainable
         )
@@ -141,7 +154,7 @@ def recipe_step(recipe: Recipe) -> Callable:
         loss = weighted_loss(recipe.loss, predictions, y, some, recipe.from_logits)
         return jnp.where(counts, loss, jnp.zeros_like(loss)), (state, predictions)
 
-    return _step(objective, recipe.update, recipe.freeze)
+    return _step(objective, recipe.update, recipe.tells, recipe.freeze)
 
 
 def run_epoch(

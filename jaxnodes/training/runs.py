@@ -10,7 +10,7 @@ from jaxnodes.errors import check, check_count, check_key
 from jaxnodes.layers.arrays import shapes_of
 from jaxnodes.training.batches import Ragged, count_samples, count_steps, to_device, with_weights
 from jaxnodes.training.checks import check_optimizer
-from jaxnodes.training.objective import as_network, check_ending
+from jaxnodes.training.objective import as_network, check_measures
 from jaxnodes.training.program import (
     Recipe,
     TrainResult,
@@ -19,6 +19,7 @@ from jaxnodes.training.program import (
     run_evaluation,
     run_numbered_epoch,
     sample_weights,
+    takes_extra,
 )
 
 
@@ -72,8 +73,8 @@ def make_train(
         "pass the rate to train(key, data, learning_rate)",
         "make_train",
     )
-    check_ending(net, loss, from_logits, "make_train")
-    named = tuple((metrics or {}).items())
+    check_measures(net, loss, metrics := metrics or {}, from_logits, "make_train")
+    named = tuple(metrics.items())
     held_out = None if validation is None else to_device(with_weights(validation))
     freeze = (freeze,) if isinstance(freeze, str) else tuple(freeze)
 
@@ -88,6 +89,7 @@ def make_train(
             net=net,
             loss=loss,
             update=transformation.update,
+            tells=takes_extra(transformation),
             batch_size=batch_size,
             metrics=named,
             from_logits=from_logits,

@@ -3,6 +3,7 @@
 import functools
 
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 import jaxnodes as jn
@@ -39,6 +40,16 @@ def test_parameters_that_do_not_fit_are_named(layer, params, message):
     x = IMAGES if layer in (jn.conv, jn.conv_transpose) else ROWS
     with pytest.raises(jn.JaxNodesError, match=message):
         layer(params, x)
+
+
+def test_parameters_may_be_numpy_or_written_by_hand():
+    assert jn.neuron({"w": [1.0, 1.0], "b": -1.5}, jnp.ones(2)) == 0.5
+    assert jn.dense({"w": [[1.0], [2.0]], "b": [3]}, jnp.ones(2)) == 6
+    # NumPy's float64 becomes float32, as everywhere in JAX, and warns of nothing.
+    params = {"w": np.ones((2, 3)), "b": np.zeros(3)}
+    assert jn.dense(params, np.ones((4, 2))).dtype == jnp.float32
+    y = jn.layer_norm({"scale": np.ones(2), "bias": np.zeros(2)}, np.ones((4, 2)))
+    assert y.dtype == jnp.float32
 
 
 @pytest.mark.parametrize(

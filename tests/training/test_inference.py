@@ -42,6 +42,14 @@ def test_weights_count_for_the_loss(trained):
     np.testing.assert_allclose(measured["loss"], log_loss(y, p, sample_weight=weights), rtol=1e-5)
 
 
+def test_predict_refuses_ids_out_of_range():
+    net = jn.Sequential(jn.Embedding(5, 3), jn.Flatten(), jn.Dense(2))
+    variables = net.init(jax.random.key(0), jnp.array([[0]]))
+    assert jnp.isfinite(jn.predict(net, variables, np.array([[4], [0]]))).all()
+    with pytest.raises(JaxNodesError, match="embedding1: expected ids from 0 to 4, got -1"):
+        jn.predict(net, variables, np.array([[4], [-1], [3]]))
+
+
 def test_predict_keeps_the_order_and_takes_numpy(trained):
     net, variables, x, _ = trained
     made = jn.predict(net, variables, np.asarray(x, np.float64), batch_size=8)

@@ -151,6 +151,27 @@ def test_early_stopping_names_what_it_can_monitor():
         fitted(metrics=METRICS, early_stopping=jn.EarlyStopping("val_loss"))
 
 
+@pytest.mark.parametrize(
+    ("name", "metric", "best"),
+    [
+        ("mine", jn.accuracy, np.argmax),  # by the function's name
+        ("mine", jn.cross_entropy, np.argmin),
+        ("val_accuracy", None, np.argmax),
+    ],
+)
+def test_what_is_better_is_told_by_names(name, metric, best):
+    metrics = METRICS if metric is None else {name: metric}
+    stopping = jn.EarlyStopping(name, patience=2)
+    result = fitted(metrics=metrics, validation=blobs(20), early_stopping=stopping, epochs=6)
+    assert result.best_epoch == best(result.history[name])
+
+
+def test_early_stopping_asks_for_a_mode_that_no_name_tells():
+    stopping = jn.EarlyStopping("spread")
+    with pytest.raises(JaxNodesError, match="expected mode='min' or 'max' for 'spread'"):
+        fitted(metrics={"spread": lambda p, y: jnp.std(p)}, early_stopping=stopping)
+
+
 def test_early_stopping_knows_two_modes():
     stopping = jn.EarlyStopping("loss", mode="minimum")
     with pytest.raises(JaxNodesError, match=r"early_stopping: expected mode .* got 'minimum'"):
@@ -185,6 +206,18 @@ def test_class_weights_of_a_binary_loss():
     close(weighted.variables, by_hand.variables)
     with pytest.raises(JaxNodesError, match=r"class_weights: .*integer targets, .*got float32"):
         fitted(jn.Dense(1), (x, y.astype(jnp.float32)), class_weights=[1.0, 3.0], **options)
+
+
+def test_an_optimizer_may_ask_for_the_loss():
+    """A line search that evaluates the loss again, and a rate that falls by it."""
+    x, y = line()
+    options = {"loss": jn.mse, "batch_size": 40, "shuffle": False, "epochs": 10}
+    falling = optax.chain(jn.sgd(0.0), optax.contrib.reduce_on_plateau(patience=2, factor=0.5))
+    with jax.numpy_dtype_promotion("standard"):  # these two of optax's need it
+        searched = fitted(jn.Dense(1), (x, y), optimizer=optax.lbfgs(), **options)
+        result = fitted(jn.Dense(1), (x, y), optimizer=falling, **options)
+    assert searched.history["loss"][-1] < 1e-6 * searched.history["loss"][0]  # a quadratic
+    assert result.opt_state[1].scale < 1  # without steps the loss stays
 
 
 def test_class_weights_weigh_the_loss():
@@ -285,10 +318,31 @@ def test_bad_labels_are_found_before_anything_is_compiled(traced):
     assert not traced
 
 
+def test_inputs_that_make_the_loss_nan_are_named():
+    x, y = blobs(20)
+    with pytest.raises(JaxNodesError, match="fit: expected finite inputs, got 1 "):
+        fitted(data=(x.at[3, 1].set(jnp.nan), y))
+    net = jn.Sequential(jn.Embedding(5, 3), jn.Flatten(), jn.Dense(3))
+    with pytest.raises(JaxNodesError, match="embedding1: expected ids from 0 to 4, got 7"):
+        fitted(net, (jnp.array([[0], [1], [7]]), jnp.array([0, 1, 2])))
+
+
 def test_wrong_features_name_the_layer():
     result = fitted()
     with pytest.raises(JaxNodesError, match="dense1: expected 4 features on the last axis, got 3"):
         fitted(data=(blobs()[0][:, :3], blobs()[1]), start=result)
+
+
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        ({"validation": 0.2}, r"expected \(x, y\) or \(x, y, weights\), got float"),
+        ({"start": {"dense1": {}}}, r"a TrainResult or \(params, state\) to go on from, got dict"),
+    ],
+)
+def test_options_of_another_kind_are_refused(options, problem):
+    with pytest.raises(JaxNodesError, match=problem):
+        fitted(**options)
 
 
 def test_a_loss_that_turns_nan_stops_with_an_error_or_keeps_what_was_finite():

@@ -11,7 +11,13 @@ import pytest
 
 import jaxnodes as jn
 from jaxnodes import JaxNodesError
-from jaxnodes.training.objective import as_network, check_ending, measure, weighted_loss
+from jaxnodes.training.objective import (
+    as_network,
+    check_ending,
+    check_measures,
+    measure,
+    weighted_loss,
+)
 
 
 def per_sample(predictions, targets):
@@ -41,8 +47,11 @@ def test_from_logits_reaches_losses_and_metrics_that_know_it():
     value = weighted_loss(jn.cross_entropy, p, labels, None, False)
     np.testing.assert_allclose(value, -np.mean(np.log([0.9, 0.8])), rtol=1e-6)
     assert measure(jn.accuracy, p, labels, False) == 1.0
-    with pytest.raises(JaxNodesError, match="takes from_logits="):
-        weighted_loss(jn.mse, p, p, None, False)
+    assert weighted_loss(jn.mse, p, p, None, False) == 0  # for a metric alone
+    net = jn.Dense(1, "sigmoid")
+    check_measures(net, jn.mse, {"accuracy": jn.binary_accuracy}, False, "fit")
+    with pytest.raises(JaxNodesError, match="takes from_logits= .* got mse, mae"):
+        check_measures(net, jn.mse, {"error": jn.mae}, False, "fit")
 
 
 def test_a_metric_of_one_value_a_sample_is_averaged():
@@ -57,6 +66,13 @@ endings = {
     "lifted": jn.Sequential(jn.Dense(2), jn.softmax),
     "nested": jn.Sequential(jn.Sequential(jn.Dense(2), jax.nn.sigmoid)),
     "alone": jn.Dense(2, jn.softmax),
+    "partial": jn.Dense(2, functools.partial(jax.nn.softmax, axis=-1)),
+    "then as it is": jn.Sequential(
+        *(jn.Dense(2, "softmax"), jn.Dropout(0.1), jn.Flatten(), jn.Reshape((2,)), jn.identity)
+    ),
+    "bounded": jn.bounded_head(0, 1),
+    "repeated": jn.Repeat(jn.Dense(2, "softmax"), 2),
+    "beside": jn.Sequential(jn.Parallel(jn.Dense(1), jn.Dense(1, "sigmoid"))),
 }
 
 
@@ -68,6 +84,30 @@ def test_probabilities_meet_no_loss_on_logits(net):
         check_ending(net, loss, False, "fit")
     check_ending(net, functools.partial(jn.cross_entropy, from_logits=False), True, "fit")
     check_ending(net, jn.mse, True, "fit")
+
+
+def test_probabilities_meet_no_metric_on_logits():
+    net = jn.Dense(1, "sigmoid")
+    with pytest.raises(JaxNodesError, match="expected logits for binary_accuracy, but .* sigmoid"):
+        check_measures(net, jn.mse, {"accuracy": jn.binary_accuracy}, True, "fit")
+    for options in ({"threshold": 0.5}, {"from_logits": False}):
+        metric = functools.partial(jn.binary_accuracy, **options)
+        check_measures(net, jn.mse, {"accuracy": metric}, True, "fit")
+
+
+@pytest.mark.parametrize(
+    ("loss", "metrics", "problem"),
+    [
+        ("mse", {}, r"expected loss\(predictions, targets\), got 'mse'"),
+        (jn.mse, [jn.mae], r"expected metrics \{name: metric"),
+        (jn.mse, {"error": "mae"}, r"expected metrics \{name: metric"),
+        (jn.mse, {"loss": jn.mae}, r"other names for metrics than \['loss'\]"),
+        (jn.mse, {"val_error": jn.mae}, r"other names for metrics than \['val_error'\]"),
+    ],
+)
+def test_what_is_no_measure_is_refused(loss, metrics, problem):
+    with pytest.raises(JaxNodesError, match=problem):
+        check_measures(jn.Dense(1), loss, metrics, True, "fit")
 
 
 def test_logits_meet_no_loss_on_probabilities():
