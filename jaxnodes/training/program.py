@@ -149,7 +149,7 @@ def recipe_step(recipe: Recipe) -> Callable:
             loss = weighted_loss(recipe.loss, predictions, y, None, recipe.from_logits)
             return loss, (state, predictions)
         # Of samples that all weigh nothing there is no mean: they teach nothing.
-        counts = jnp.any(weights != 0)
+        counts = jnp.any(weights.astype(bool))
         some = jnp.where(counts, weights, jnp.ones_like(weights))
         loss = weighted_loss(recipe.loss, predictions, y, some, recipe.from_logits)
         return jnp.where(counts, loss, jnp.zeros_like(loss)), (state, predictions)
