@@ -51,6 +51,22 @@ def _outputs(net: Any, params: Params, state: State, x: Any) -> Any:
     return net.apply(params, state, x)[0]
 
 
+def _traced(net: Any, train_state: TrainState, x: Any, spec: Any) -> tuple[Any, Any]:
+    """Shapes and dtypes of a batch as long as those of `spec`, and of what is made of it."""
+    inputs = jax.tree.map(
+        lambda one, first: jax.ShapeDtypeStruct((*first.shape[:1], *one.shape[1:]), one.dtype),
+        shapes_of(x),
+        spec,
+    )
+    return inputs, _outputs.eval_shape(net, train_state.params, train_state.state, inputs)
+
+
+def rank_of_outputs(net: Any, train_state: TrainState, x: Any, spec: Any) -> int | None:
+    """How many axes the outputs have, if they are one array."""
+    shape = getattr(_traced(net, train_state, x, spec)[1], "shape", None)
+    return None if shape is None else len(shape)
+
+
 def check_targets(
     recipe: Recipe, train_state: TrainState, data: tuple, spec: Any, class_weights: Any = None
 ) -> None:
@@ -61,12 +77,7 @@ def check_targets(
     """
     x, y, weights = data
     n = len(jax.tree.leaves(x)[0])
-    inputs = jax.tree.map(
-        lambda one, first: jax.ShapeDtypeStruct((*first.shape[:1], *one.shape[1:]), one.dtype),
-        shapes_of(x),
-        spec,
-    )
-    outputs = _outputs.eval_shape(recipe.net, train_state.params, train_state.state, inputs)
+    inputs, outputs = _traced(recipe.net, train_state, x, spec)
     loss = unwrapped(recipe.loss)
     if loss not in ON_LOGITS or not is_concrete(y) or not hasattr(outputs, "shape"):
         return

@@ -13,7 +13,7 @@ from jaxnodes.errors import JaxNodesError, check, check_count, check_key
 from jaxnodes.layers.arrays import Params, State, shapes_of
 from jaxnodes.layers.description import function_name
 from jaxnodes.training.batches import Ragged, count_samples, count_steps, to_device, with_weights
-from jaxnodes.training.checks import check_inputs, check_optimizer, check_targets
+from jaxnodes.training.checks import check_inputs, check_optimizer, check_targets, rank_of_outputs
 from jaxnodes.training.inference import compiled_evaluation
 from jaxnodes.training.objective import as_network, check_measures
 from jaxnodes.training.program import (
@@ -209,15 +209,18 @@ def fit(
         held_out = to_device(with_weights(validation))
         check_targets(recipe, train_state, held_out, spec)
     check_targets(recipe, train_state, data, spec, class_weights)
+    rank = None
+    if class_weights is not None:
+        rank = rank_of_outputs(net, train_state, data[0], spec)
     if stream is None:
         x, y, weights = data
-        data = (x, y, sample_weights(y, weights, class_weights))
+        data = (x, y, sample_weights(y, weights, class_weights, loss, rank))
 
     def advance(train_state, epoch):
         if stream is None:
             return epoch_program()(recipe, train_state, data, run_key, np.uint32(epoch))
         batches, epoch_key = checked(stream.batches(epoch)), jax.random.fold_in(run_key, epoch)
-        return run_stream_epoch(recipe, train_state, batches, class_weights, epoch_key)
+        return run_stream_epoch(recipe, train_state, batches, class_weights, rank, epoch_key)
 
     def checked(batches):
         for batch in batches:

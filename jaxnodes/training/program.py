@@ -16,8 +16,9 @@ import numpy as np
 
 from jaxnodes.errors import JaxNodesError, check, describe
 from jaxnodes.layers.arrays import Params, State
+from jaxnodes.losses import binary_cross_entropy
 from jaxnodes.training.batches import Ragged, count_samples, epoch_order, take
-from jaxnodes.training.objective import measure, weighted_loss
+from jaxnodes.training.objective import measure, unwrapped, weighted_loss
 
 
 class TrainState(NamedTuple):
@@ -238,21 +239,36 @@ def run_predict(net: Any, variables: tuple[Params, State], x: Any, batch_size: i
     return jax.tree.map(lambda y: y.reshape(steps * size, *y.shape[2:])[:n], outputs)
 
 
-def sample_weights(y: Any, weights: Any, class_weights: Any) -> Any:
-    """One weight a target from what the data and the classes weigh; `None` if all are alike."""
+def sample_weights(
+    y: Any, weights: Any, class_weights: Any, loss: Callable, rank: int | None
+) -> Any:
+    """One weight a target from what the data and the classes weigh; `None` if all are alike.
+
+    Args:
+      y: the targets.
+      weights: the data's, or `None`.
+      class_weights: one a class (C,), or `None`.
+      loss: of a binary one targets are between the two classes.
+      rank: how many axes the network's outputs have: of as many, targets are one-hot. `None`
+        where that isn't known.
+    """
     if class_weights is None:
         return weights
     table = jnp.asarray(class_weights, jnp.float32)
     check(table.ndim == 1, f"expected one weight a class, got shape {table.shape}", "class_weights")
-    one_hot = y.shape[-1:] == table.shape and y.ndim > 1
-    check(
-        one_hot or jnp.issubdtype(y.dtype, jnp.integer),
-        f"expected integer targets, or one-hot ones (..., {table.size}), got {describe(y)}; "
-        "astype(int) if they are whole",
-        "class_weights",
-    )
-    classes = jnp.argmax(y, axis=-1) if one_hot else y
-    by_class = jnp.take(table, classes, mode="fill", fill_value=jnp.nan)
+    if unwrapped(loss) is binary_cross_entropy:
+        by_class = table[0] + (table[1] - table[0]) * y.astype(table.dtype)
+    else:
+        as_one_hot = y.shape[-1:] == table.shape and y.ndim > 1
+        one_hot = as_one_hot and y.ndim == (rank or y.ndim)
+        check(
+            one_hot or jnp.issubdtype(y.dtype, jnp.integer),
+            f"expected integer targets, or one-hot ones (..., {table.size}), got {describe(y)}; "
+            "astype(int) if they are whole",
+            "class_weights",
+        )
+        classes = jnp.argmax(y, axis=-1) if one_hot else y
+        by_class = jnp.take(table, classes, mode="fill", fill_value=jnp.nan)
     return by_class if weights is None else by_class * aligned(weights, by_class)
 
 

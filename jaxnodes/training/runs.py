@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxnodes.errors import check, check_count, check_key
 from jaxnodes.layers.arrays import shapes_of
 from jaxnodes.training.batches import Ragged, count_samples, count_steps, to_device, with_weights
-from jaxnodes.training.checks import check_optimizer
+from jaxnodes.training.checks import check_optimizer, rank_of_outputs
 from jaxnodes.training.objective import as_network, check_measures
 from jaxnodes.training.program import (
     Recipe,
@@ -105,7 +105,9 @@ def make_train(
         )
         params, state = net.init(init_key, spec)
         check_freeze(params, freeze)
-        arrays = (x, y, sample_weights(y, weights, class_weights))
+        start = TrainState(params, state, transformation.init(params))
+        rank = None if class_weights is None else rank_of_outputs(net, start, x, spec)
+        arrays = (x, y, sample_weights(y, weights, class_weights, loss, rank))
 
         def epoch(train_state, i):
             train_state, measures = run_numbered_epoch(recipe, train_state, arrays, run_key, i)
@@ -115,7 +117,6 @@ def make_train(
                 measures |= {f"val_{name}": value for name, value in measured.items()}
             return train_state, measures
 
-        start = TrainState(params, state, transformation.init(params))
         end, history = jax.lax.scan(epoch, start, jnp.arange(epochs))
         return TrainResult((end.params, end.state), history, end.opt_state, epochs - 1)
 

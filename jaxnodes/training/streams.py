@@ -24,6 +24,7 @@ def run_stream_epoch(
     train_state: TrainState,
     batches: Iterable[tuple],
     class_weights: Any,
+    rank: int | None,
     key: jax.Array,
 ) -> tuple[TrainState, dict[str, Any]]:
     """What `run_epoch` does, for an iterable of `(x, y, weights)`.
@@ -35,7 +36,7 @@ def run_stream_epoch(
         n = count_samples((x, y, weights), "fit")
         if n < recipe.batch_size and recipe.ragged == "drop":
             continue
-        weights = sample_weights(y, weights, class_weights)
+        weights = sample_weights(y, weights, class_weights, recipe.loss, rank)
         batch, fill = filled((x, y, weights), recipe.batch_size, "fit")
         x, y, weights = batch
         if n < recipe.batch_size:

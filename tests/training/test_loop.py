@@ -204,8 +204,25 @@ def test_class_weights_of_a_binary_loss():
     weighted = fitted(jn.Dense(1), (x, y), class_weights=[1.0, 3.0], **options)
     by_hand = fitted(jn.Dense(1), (x, y, jnp.where(y[:, 0] == 1, 3.0, 1.0)), **options)
     close(weighted.variables, by_hand.variables)
-    with pytest.raises(JaxNodesError, match=r"class_weights: .*integer targets, .*got float32"):
-        fitted(jn.Dense(1), (x, y.astype(jnp.float32)), class_weights=[1.0, 3.0], **options)
+    for dtype in (jnp.float32, bool):
+        again = fitted(jn.Dense(1), (x, y.astype(dtype)), class_weights=[1.0, 3.0], **options)
+        close(again.variables, by_hand.variables)
+
+
+@pytest.mark.parametrize("steps", [3, 4])
+def test_class_weights_of_sequences(steps):
+    """As many steps as classes, too: labels of fewer axes than outputs aren't one-hot."""
+    x = np.random.default_rng(0).normal(size=(6, steps, 4)).astype(np.float32)
+    y = np.random.default_rng(1).integers(0, 3, (6, steps)).astype(np.int32)
+    weights = [1.0, 2.0, 30.0]
+    options = {"optimizer": jn.sgd(0.0), "epochs": 1, "class_weights": weights}
+    result = fitted(jn.Dense(3), (x, y), **options)
+    right = jn.cross_entropy(jn.Dense(3).predict(result.variables, x), y, class_weights=weights)
+    np.testing.assert_allclose(result.history["loss"][0], right, rtol=1e-5)
+    train = jn.make_train(jn.Dense(3), loss=jn.cross_entropy, **(options | {"optimizer": jn.sgd}))
+    result = train(jax.random.key(0), (x, y), 0.0)
+    right = jn.cross_entropy(jn.Dense(3).predict(result.variables, x), y, class_weights=weights)
+    np.testing.assert_allclose(result.history["loss"][0], right, rtol=1e-5)
 
 
 def test_an_optimizer_may_ask_for_the_loss():

@@ -90,18 +90,25 @@ def test_metrics_are_of_all_predictions_at_once_not_a_mean_of_batches(key):
 
 def test_sample_weights_multiply_class_weights():
     y = jnp.array([0, 2, 1])
-    np.testing.assert_allclose(sample_weights(y, None, [1.0, 2.0, 4.0]), [1, 4, 2])
+    np.testing.assert_allclose(
+        sample_weights(y, None, [1.0, 2.0, 4.0], jn.cross_entropy, None), [1, 4, 2]
+    )
     one_hot = jax.nn.one_hot(y, 3)
-    np.testing.assert_allclose(sample_weights(one_hot, None, [1.0, 2.0, 4.0]), [1, 4, 2])
+    np.testing.assert_allclose(
+        sample_weights(one_hot, None, [1.0, 2.0, 4.0], jn.cross_entropy, None), [1, 4, 2]
+    )
     weights = jnp.array([1.0, 0.5, 0.0])
-    np.testing.assert_allclose(sample_weights(y, weights, [1.0, 2.0, 4.0]), [1, 2, 0])
+    np.testing.assert_allclose(
+        sample_weights(y, weights, [1.0, 2.0, 4.0], jn.cross_entropy, None), [1, 2, 0]
+    )
     steps = jnp.array([[0, 1], [2, 2], [1, 0]])
     np.testing.assert_allclose(
-        sample_weights(steps, weights, [1.0, 2.0, 4.0]), [[1, 2], [2, 2], [0, 0]]
+        sample_weights(steps, weights, [1.0, 2.0, 4.0], jn.cross_entropy, None),
+        [[1, 2], [2, 2], [0, 0]],
     )
-    assert sample_weights(y, None, None) is None
+    assert sample_weights(y, None, None, jn.cross_entropy, None) is None
     with pytest.raises(JaxNodesError, match="one weight a class"):
-        sample_weights(y, None, jnp.ones((2, 2)))
+        sample_weights(y, None, jnp.ones((2, 2)), jn.cross_entropy, None)
 
 
 @pytest.mark.parametrize("batch_size", [3, 7, 10, 64])
