@@ -52,7 +52,7 @@ class _Record(_Transformed):
         sites = traced.program.sites
         asked = sites if self.only is None else reach(self.only, sites)
         names = [site for site in sites if site in asked]
-        traced.program.check((), names)
+        traced.program.check_recorded(names, self.kind, "only")
         y, records = traced.apply(record=names)
         return y, {name: records[name] for name in names}
 
@@ -63,7 +63,7 @@ class _Intervene(_Transformed):
     def __call__(self, interventions: Mapping[str, Any], /, *args: Any, **kwargs: Any) -> Any:
         traced = trace(self.f, args, kwargs, auto=self.auto, where=self.kind)
         patches = parse(interventions, traced.program.sites)
-        traced.program.check(patches, ())
+        traced.program.check_patched(patches, self.kind)
         return traced.apply(patches)[0]
 
 

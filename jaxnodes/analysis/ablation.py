@@ -92,6 +92,7 @@ def ablate(
     # all samples go through at once.
     several = any(jnp.shape(leaf)[:1] > (_TILE,) for leaf in jax.tree.leaves(x))
     options = {"nodes": nodes, "auto": auto, "each": several and isinstance(value, Mapping)}
+    options["recorded"] = isinstance(value, str) and value in ("mean", "resample")
     model, arrays = prepare(
         f, variables, x, batch_size=_TILE, where="ablate", gated=True, **options
     )

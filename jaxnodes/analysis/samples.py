@@ -26,6 +26,7 @@ def prepare(
     batch_size: int = 256,
     where: str,
     exact: bool = False,
+    recorded: bool = False,
     each: bool = False,
     gated: bool = False,
 ) -> tuple[Model, Arrays]:
@@ -39,7 +40,8 @@ def prepare(
       batch_size: how many samples go through at once, at most.
       where: the measure, for errors.
       exact: whether a name means one site, and not its repetitions too.
-      each: whether it tells samples apart, and so asks where they are in a value.
+      recorded: whether it asks for nodes' values.
+      each: whether it tells samples apart, and so asks where they are in these values.
       gated: whether nodes are intervened on.
     """
     check(
@@ -56,7 +58,8 @@ def prepare(
     traced = trace(f, (variables, first), {}, auto=auto, where=where)
     program = traced.program
     asked = _asked(program, nodes, exact, where)
-    program.check(asked if gated else (), asked if each else ())
+    program.check_patched(asked if gated else (), where)
+    program.check_recorded(asked if recorded or each else (), where, "nodes")
     check_inference(traced, len(leaves), tile)
     axes = dict.fromkeys(asked)
     if each:

@@ -246,8 +246,8 @@ def _replacements(question, data: Data, base: Base, is_data, start) -> Sequence[
         for place in places:
             check(
                 loop_around(model.program, place) is None,
-                f"expected a node outside of loops, got {place.site!r}: what comes of a step's "
-                "weighted sums goes on into the next; use value='zero' or 'mean'",
+                f"expected a node outside of loops and branches, got {place.site!r} inside of one; "
+                "use value='zero'",
                 "ablate",
             )
         return [Replacement(*bias_value(model.program, p, base, is_data)) for p in places]

@@ -14,7 +14,7 @@ from typing import Any
 import jax
 from jax.extend.core import Jaxpr, JaxprEqn, Literal
 
-from jaxnodes.errors import JaxNodesError
+from jaxnodes.errors import check
 from jaxnodes.interpreter.control_flow import KNOWN, Records, bind, bodies, context, rebuild, varies
 from jaxnodes.interpreter.interventions import Patches
 from jaxnodes.interpreter.sites import Site, fresh_names, is_differentiated, join, plain
@@ -100,28 +100,37 @@ class Program:
         """Where a site is: its first place, if branches of `cond` share it."""
         return next(p for places in self.places.values() for p in places if p.site == site)
 
-    def check(self, patches: Collection[str], record: Collection[str]) -> None:
-        """Raises unless these sites can be intervened on, and those recorded."""
-        for place in (place for places in self.places.values() for place in places):
-            if place.site in patches and place.differentiated:
-                raise JaxNodesError(
-                    f"expected {place.site!r} to be intervened on before differentiation, but it "
-                    "has been differentiated already; write grad(intervene(f)), not "
-                    "intervene(grad(f))",
-                    "intervene",
-                )
-            if place.site in patches and place.unreachable:
-                raise JaxNodesError(
-                    f"expected nodes within reach, got {place.site!r}: {place.unreachable}; "
-                    "move it outside",
-                    "intervene",
-                )
-            if place.site in record and (why := place.unreachable or place.unrecordable):
-                raise JaxNodesError(
-                    f"expected nodes that can be recorded, got {place.site!r}: {why}; "
-                    "name the others by only=",
-                    "record",
-                )
+    def check_patched(self, names: Collection[str], where: str) -> None:
+        """Raises unless these sites can be intervened on."""
+        for place in self._of(names):
+            check(
+                not place.differentiated,
+                f"expected {place.site!r} to be intervened on before differentiation, but it "
+                "has been differentiated already; write grad(intervene(f)), not "
+                "intervene(grad(f))",
+                where,
+            )
+            check(
+                not place.unreachable,
+                f"expected nodes within reach, got {place.site!r}: {place.unreachable}; "
+                "move it outside",
+                where,
+            )
+
+    def check_recorded(self, names: Collection[str], where: str, argument: str) -> None:
+        """Raises unless these sites can be recorded; the argument is what names others."""
+        for place in self._of(names):
+            why = place.unreachable or place.unrecordable
+            check(
+                not why,
+                f"expected nodes that can be recorded, got {place.site!r}: {why}; "
+                f"name the others by {argument}=",
+                where,
+            )
+
+    def _of(self, names: Collection[str]) -> list[Place]:
+        """All places of these sites."""
+        return [p for places in self.places.values() for p in places if p.site in names]
 
     def evaluate(
         self,

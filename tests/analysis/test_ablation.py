@@ -260,6 +260,37 @@ def test_bias_replacement_is_refused_where_nodes_mix():
         jn.analysis.ablate(net.predict, variables, x, y, nodes=["lstm1"], **options)
 
 
+def test_nodes_that_cannot_be_recorded_are_zeroed_or_given_but_not_replaced_by_their_own_values():
+    def looped(w, x):
+        def body(state):
+            return state[0] + 1, jn.node(jnp.tanh(state[1] @ w), "h")
+
+        return jax.lax.while_loop(lambda state: state[0] < 3, body, (0, x))[1]
+
+    def branched(w, x):
+        return jax.lax.cond(x[0, 0] < 9, lambda x: jn.node(jnp.tanh(x @ w), "h"), jnp.sin, x)
+
+    w, x = (
+        jax.random.normal(jax.random.key(0), (3, 3)),
+        jax.random.normal(jax.random.key(1), (8, 3)),
+    )
+    options = {"metric": jn.mse, "key": jax.random.key(2)}
+    for f, why in ((looped, "a while loop keeps no record"), (branched, "only some branches")):
+        for value in ("mean", "resample"):
+            expected = f"^ablate: expected nodes that can be recorded, got 'h': {why}.*by nodes="
+            with pytest.raises(JaxNodesError, match=expected):
+                jn.analysis.ablate(f, w, x, x, value=value, **options)
+        with pytest.raises(JaxNodesError, match="outside of loops and branches"):
+            jn.analysis.ablate(f, w, x, x, value="bias", **options)
+        for value in ("zero", {"h": jnp.arange(3.0)}):
+            drops = jn.analysis.ablate(f, w, x, x, value=value, **options)
+            for i in range(3):
+                instead = 0.0 if value == "zero" else value["h"]
+                gate = (jnp.ones(3).at[i].set(0), instead)
+                expected = jn.mse(f(w, x), x) - jn.mse(jn.intervene(f)({"h": gate}, w, x), x)
+                np.testing.assert_allclose(drops["h"][i], expected, atol=1e-6)
+
+
 def test_a_metric_of_one_value_a_class_gives_one_importance_a_class():
     net, shape = networks["mlp"]
     variables, x, y = made(net, shape)
