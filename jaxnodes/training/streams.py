@@ -27,10 +27,11 @@ def run_stream_epoch(
     rank: int | None,
     key: jax.Array,
 ) -> tuple[TrainState, dict[str, Any]]:
-    """What `run_epoch` does, for an iterable of `(x, y, weights)`.
+    """What `run_epoch` does without shuffling, for an iterable of `(x, y, weights)`.
 
     A batch of fewer samples is filled as the last batch of an epoch is, or dropped.
     """
+    _, steps_key = jax.random.split(key)  # the first one shuffles arrays
     losses, totals, predictions, targets = [], [], [], []
     for i, (x, y, weights) in enumerate(batches):
         n = count_samples((x, y, weights), "fit")
@@ -42,7 +43,7 @@ def run_stream_epoch(
         if n < recipe.batch_size:
             fill = jnp.asarray(fill)
             weights = fill if weights is None else weights * aligned(fill, weights)
-        step_key = jax.random.fold_in(key, i)
+        step_key = jax.random.fold_in(steps_key, i)
         train_state, (loss, made) = _compiled_step(recipe, train_state, (x, y, weights), step_key)
         losses.append(loss)
         totals.append(jnp.float32(n) if weights is None else jnp.sum(weights))
