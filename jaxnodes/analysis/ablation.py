@@ -68,8 +68,9 @@ def ablate(
 
     Raises:
       JaxNodesError: no nodes; wrong names; a function that draws random numbers, or
-        whose answer for a sample changes with the rest of the batch; `"bias"` where
-        the way to a node mixes nodes.
+        whose answer for a sample changes with the rest of the batch; `"mean"` and
+        `"resample"` of a node in a `while` loop or in only some branches of a `cond`;
+        `"bias"` inside of loops and branches, and where the way to a node mixes nodes.
 
     Example:
 

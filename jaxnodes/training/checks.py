@@ -61,15 +61,14 @@ def _traced(net: Any, train_state: TrainState, x: Any, spec: Any) -> tuple[Any, 
     return inputs, _outputs.eval_shape(net, train_state.params, train_state.state, inputs)
 
 
-def rank_of_outputs(net: Any, train_state: TrainState, x: Any, spec: Any) -> int | None:
-    """How many axes the outputs have, if they are one array."""
-    shape = getattr(_traced(net, train_state, x, spec)[1], "shape", None)
-    return None if shape is None else len(shape)
+def shape_of_outputs(
+    net: Any, train_state: TrainState, x: Any, spec: Any
+) -> tuple[int, ...] | None:
+    """The outputs' shape for a batch, if they are one array."""
+    return getattr(_traced(net, train_state, x, spec)[1], "shape", None)
 
 
-def check_targets(
-    recipe: Recipe, train_state: TrainState, data: tuple, spec: Any, class_weights: Any = None
-) -> None:
+def check_targets(recipe: Recipe, train_state: TrainState, data: tuple, spec: Any) -> None:
     """Finds a label that is no class, or inputs that some layer can't take, among all samples.
 
     Inside the compiled program values can't be looked at: there a bad label makes the
@@ -94,10 +93,3 @@ def check_targets(
     w, _ = weights_of(None if weights is None else np.asarray(weights), shape, loss.__name__)
     check_labels = binary_labels if loss is binary_cross_entropy else class_labels
     check_labels(logits, labels, w, loss.__name__)
-    if class_weights is not None:
-        classes = 2 if loss is binary_cross_entropy else outputs.shape[-1]
-        check(
-            np.shape(class_weights) == (classes,),
-            f"expected a weight for each of {classes} classes, got {np.shape(class_weights)}",
-            "class_weights",
-        )

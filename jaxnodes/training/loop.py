@@ -13,7 +13,7 @@ from jaxnodes.errors import JaxNodesError, check, check_count, check_key
 from jaxnodes.layers.arrays import Params, State, shapes_of
 from jaxnodes.layers.description import function_name
 from jaxnodes.training.batches import Ragged, count_samples, count_steps, to_device, with_weights
-from jaxnodes.training.checks import check_inputs, check_optimizer, check_targets, rank_of_outputs
+from jaxnodes.training.checks import check_inputs, check_optimizer, check_targets, shape_of_outputs
 from jaxnodes.training.inference import compiled_evaluation
 from jaxnodes.training.objective import as_network, check_measures
 from jaxnodes.training.program import (
@@ -133,7 +133,7 @@ def fit(
       shuffle: whether each epoch meets the samples in another order.
       ragged: `"fill"` fills the last batch with further samples at weight 0; `"drop"`
         leaves the samples out that don't make a batch.
-      class_weights: one weight a class (C,), for integer or one-hot targets.
+      class_weights: one weight a class (C,), for integer or one-hot targets; of binary ones two.
       augment: `augment(key, x) -> x`, a pure function of a batch, inside the program.
       freeze: paths of layers or parameters that stay as they are; `*` is a wildcard.
       early_stopping: an `EarlyStopping`, or its patience. The result holds the best epoch.
@@ -208,19 +208,19 @@ def fit(
     if validation is not None:
         held_out = to_device(with_weights(validation))
         check_targets(recipe, train_state, held_out, spec)
-    check_targets(recipe, train_state, data, spec, class_weights)
-    rank = None
+    check_targets(recipe, train_state, data, spec)
+    outputs = None
     if class_weights is not None:
-        rank = rank_of_outputs(net, train_state, data[0], spec)
+        outputs = shape_of_outputs(net, train_state, data[0], spec)
     if stream is None:
         x, y, weights = data
-        data = (x, y, sample_weights(y, weights, class_weights, loss, rank))
+        data = (x, y, sample_weights(y, weights, class_weights, loss, outputs))
 
     def advance(train_state, epoch):
         if stream is None:
             return epoch_program()(recipe, train_state, data, run_key, np.uint32(epoch))
         batches, epoch_key = checked(stream.batches(epoch)), jax.random.fold_in(run_key, epoch)
-        return run_stream_epoch(recipe, train_state, batches, class_weights, rank, epoch_key)
+        return run_stream_epoch(recipe, train_state, batches, class_weights, outputs, epoch_key)
 
     def checked(batches):
         for batch in batches:

@@ -16,7 +16,7 @@ import numpy as np
 
 from jaxnodes.errors import JaxNodesError, check, describe
 from jaxnodes.layers.arrays import Params, State
-from jaxnodes.losses import binary_cross_entropy
+from jaxnodes.losses import ON_LOGITS, binary_cross_entropy
 from jaxnodes.training.batches import Ragged, count_samples, epoch_order, take
 from jaxnodes.training.objective import measure, unwrapped, weighted_loss
 
@@ -240,7 +240,7 @@ def run_predict(net: Any, variables: tuple[Params, State], x: Any, batch_size: i
 
 
 def sample_weights(
-    y: Any, weights: Any, class_weights: Any, loss: Callable, rank: int | None
+    y: Any, weights: Any, class_weights: Any, loss: Callable, outputs: tuple[int, ...] | None
 ) -> Any:
     """One weight a target from what the data and the classes weigh; `None` if all are alike.
 
@@ -249,18 +249,27 @@ def sample_weights(
       weights: the data's, or `None`.
       class_weights: one a class (C,), or `None`.
       loss: of a binary one targets are between the two classes.
-      rank: how many axes the network's outputs have: of as many, targets are one-hot. `None`
-        where that isn't known.
+      outputs: the shape of the network's for a batch: targets of as many axes are one-hot.
+        `None` where that isn't known.
     """
     if class_weights is None:
         return weights
     table = jnp.asarray(class_weights, jnp.float32)
     check(table.ndim == 1, f"expected one weight a class, got shape {table.shape}", "class_weights")
-    if unwrapped(loss) is binary_cross_entropy:
+    binary = unwrapped(loss) is binary_cross_entropy
+    count = 2 if binary else table.size
+    if outputs and not binary and unwrapped(loss) in ON_LOGITS:
+        count = outputs[-1]
+    check(
+        table.size == count,
+        f"expected a weight for each of {count} classes, got {table.shape}",
+        "class_weights",
+    )
+    if binary:
         by_class = table[0] + (table[1] - table[0]) * y.astype(table.dtype)
     else:
         as_one_hot = y.shape[-1:] == table.shape and y.ndim > 1
-        one_hot = as_one_hot and y.ndim == (rank or y.ndim)
+        one_hot = as_one_hot and (outputs is None or y.ndim == len(outputs))
         check(
             one_hot or jnp.issubdtype(y.dtype, jnp.integer),
             f"expected integer targets, or one-hot ones (..., {table.size}), got {describe(y)}; "

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxnodes.errors import check, check_count, check_key
 from jaxnodes.layers.arrays import shapes_of
 from jaxnodes.training.batches import Ragged, count_samples, count_steps, to_device, with_weights
-from jaxnodes.training.checks import check_optimizer, rank_of_outputs
+from jaxnodes.training.checks import check_optimizer, shape_of_outputs
 from jaxnodes.training.objective import as_network, check_measures
 from jaxnodes.training.program import (
     Recipe,
@@ -106,8 +106,8 @@ def make_train(
         params, state = net.init(init_key, spec)
         check_freeze(params, freeze)
         start = TrainState(params, state, transformation.init(params))
-        rank = None if class_weights is None else rank_of_outputs(net, start, x, spec)
-        arrays = (x, y, sample_weights(y, weights, class_weights, loss, rank))
+        outputs = None if class_weights is None else shape_of_outputs(net, start, x, spec)
+        arrays = (x, y, sample_weights(y, weights, class_weights, loss, outputs))
 
         def epoch(train_state, i):
             train_state, measures = run_numbered_epoch(recipe, train_state, arrays, run_key, i)

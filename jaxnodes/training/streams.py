@@ -24,7 +24,7 @@ def run_stream_epoch(
     train_state: TrainState,
     batches: Iterable[tuple],
     class_weights: Any,
-    rank: int | None,
+    outputs: tuple[int, ...] | None,
     key: jax.Array,
 ) -> tuple[TrainState, dict[str, Any]]:
     """What `run_epoch` does without shuffling, for an iterable of `(x, y, weights)`.
@@ -37,7 +37,7 @@ def run_stream_epoch(
         n = count_samples((x, y, weights), "fit")
         if n < recipe.batch_size and recipe.ragged == "drop":
             continue
-        weights = sample_weights(y, weights, class_weights, recipe.loss, rank)
+        weights = sample_weights(y, weights, class_weights, recipe.loss, outputs)
         batch, fill = filled((x, y, weights), recipe.batch_size, "fit")
         x, y, weights = batch
         if n < recipe.batch_size:

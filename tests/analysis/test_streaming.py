@@ -7,7 +7,7 @@ import pytest
 
 import jaxnodes as jn
 from jaxnodes import JaxNodesError
-from jaxnodes.analysis import samples, statistics
+from jaxnodes.analysis import statistics
 from tests.drawn import drawn_variables
 
 N, CLASSES = 41, 3
@@ -139,12 +139,18 @@ def test_few_samples_and_integer_nodes():
     assert whole.mean.shape == (1,)
 
 
-def test_compiles_once():
+def test_compiles_once(caplog):
     f, variables, x, y = problem("mlp")
-    statistics(f, variables, x, y, batch_size=16)
-    before = len(samples._programs)
-    statistics(f, variables, x[::-1], y, batch_size=16)
-    assert len(samples._programs) == before
+
+    def compilations(x):
+        caplog.clear()
+        with jax.log_compiles():
+            statistics(f, variables, x, y, batch_size=13)
+        return [r for r in caplog.records if r.message.startswith("Compiling")]
+
+    backward = x[::-1]
+    assert compilations(x)  # no other test has tiles of this size
+    assert not compilations(backward)
 
 
 def test_automatic_nodes_of_flax():

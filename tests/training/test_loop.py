@@ -209,6 +209,20 @@ def test_class_weights_of_a_binary_loss():
         close(again.variables, by_hand.variables)
 
 
+def test_class_weights_are_as_many_as_classes():
+    x, y = blobs(20)
+    for loss, labels, classes in ((jn.cross_entropy, y, 3), (jn.binary_cross_entropy, y > 0, 2)):
+        net, options = jn.Dense(3), {"loss": loss, "epochs": 1}
+        labels = labels if classes == 3 else jnp.stack([labels] * 3, axis=-1)
+        for wrong in (classes - 1, classes + 1):
+            options["class_weights"] = [1.0] * wrong
+            with pytest.raises(JaxNodesError, match=f"each of {classes} classes, got \\({wrong},"):
+                jn.fit(net, (x, labels), key=jax.random.key(0), optimizer=jn.sgd(0.1), **options)
+            train = jax.jit(jn.make_train(net, optimizer=jn.sgd, **options))
+            with pytest.raises(JaxNodesError, match=f"each of {classes} classes, got \\({wrong},"):
+                train(jax.random.key(0), (x, labels), 0.1)
+
+
 @pytest.mark.parametrize("steps", [3, 4])
 def test_class_weights_of_sequences(steps):
     """As many steps as classes, too: labels of fewer axes than outputs aren't one-hot."""
