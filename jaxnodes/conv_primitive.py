@@ -30,6 +30,7 @@ from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
+from jaxnodes.stored import stored
 from jaxnodes.varying import vary_alike
 
 Side = Literal["y", "x", "w"]
@@ -210,7 +211,9 @@ _FEW_ROWS, _FEW_CHANNELS, _CACHED = 3, 4, 2**23
 
 def _on_cpu(a, b, *, side: Side, geometry: Geometry, derived: bool):
     products = side != "y" or _is_faster_as_products(a, geometry, derived)
-    return (_PRODUCTS if products else _XLA)[side](a, b, geometry)
+    made = (_PRODUCTS if products else _XLA)[side](a, b, geometry)
+    # A sum of as many padded arrays as the kernel has places.
+    return stored(made) if side == "x" and math.prod(geometry.kernel) > 1 else made
 
 
 def _is_faster_as_products(x, geo: Geometry, derived: bool) -> bool:

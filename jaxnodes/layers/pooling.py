@@ -4,12 +4,17 @@ A window is folded from its taps: `x[:, i::stride, j::stride]` for every place
 (i, j) within the window. Slices, comparisons and sums are all there is, so every
 transformation of JAX applies, to any order; and XLA fuses them into loops, on CPU
 about ten times as fast as the gradient of a `reduce_window`.
+
+The gradient of a slice is a padded array, and a sum of those a loop with branches. Of the usual
+windows, which lie side by side, it is said otherwise: each window's gradient is spread over its
+values, where those that are not the largest get zero.
 """
 
 import dataclasses
 import functools
 import itertools
 import math
+import operator
 from collections.abc import Callable
 from typing import Any
 
@@ -20,6 +25,7 @@ import numpy as np
 from jaxnodes.errors import check, describe
 from jaxnodes.layers.base import Layer
 from jaxnodes.layers.sliding import Padding, Size, as_tuples, padding_for, sizes_for
+from jaxnodes.stored import stored
 
 Sizes = tuple[int, ...]
 
@@ -54,7 +60,7 @@ def max_pool(
     Array([3., 5.], dtype=float32)
     """
     x, sizes, steps, pads = _resolved(x, window, stride, padding, "max_pool")
-    return _fold(_first_largest, _padded(x, -jnp.inf, pads), sizes, steps)
+    return _fold(_largest, _padded(x, -jnp.inf, pads), sizes, steps)
 
 
 def avg_pool(
@@ -82,9 +88,9 @@ def avg_pool(
     """
     x, sizes, steps, pads = _resolved(x, window, stride, padding, "avg_pool")
     wide = x.astype(np.promote_types(x.dtype, jnp.float32))
-    total = _fold(jnp.add, _padded(wide, 0.0, pads), sizes, steps)
+    total = _fold(_sum, _padded(wide, 0.0, pads), sizes, steps)
     ones = np.pad(np.ones((1, *x.shape[1:-1], 1), wide.dtype), ((0, 0), *pads, (0, 0)))
-    return (total / _fold(np.add, ones, sizes, steps)).astype(x.dtype)
+    return (total / _fold(_total, ones, sizes, steps)).astype(x.dtype)
 
 
 def global_max_pool(x: Any) -> jax.Array:
@@ -175,30 +181,27 @@ class GlobalAvgPool(Layer):
         return global_avg_pool(x), state
 
 
-def _fold(combine: Callable, x: Any, window: Sizes, stride: Sizes) -> Any:
-    """The taps of each window combined, in row-major order.
+def _fold(combined: Callable, x: Any, window: Sizes, stride: Sizes) -> Any:
+    """The values of each window combined, in row-major order.
 
     Windows of more than a few values are folded axis by axis, the last one first: the
     same order of comparisons, in the sum of the sizes instead of their product.
     """
     if math.prod(window) <= 4:
-        return functools.reduce(combine, _taps(x, window, stride))
+        return combined(x, window, stride)
     for axis in reversed(range(len(window))):
         alone = tuple(size if i == axis else 1 for i, size in enumerate(window))
         steps = tuple(step if i == axis else 1 for i, step in enumerate(stride))
-        x = functools.reduce(combine, _taps(x, alone, steps))
+        x = combined(x, alone, steps)
     return x
 
 
 def _taps(x: Any, window: Sizes, stride: Sizes) -> list[Any]:
-    sizes = [(n - w) // s + 1 for n, w, s in zip(x.shape[1:-1], window, stride, strict=True)]
     if window == stride:
-        # Sizes side by side: axes of their own, (B, n1, w1, n2, w2, C), slice faster.
-        whole = tuple(slice(n * w) for n, w in zip(sizes, window, strict=True))
-        blocks = itertools.chain(*zip(sizes, window, strict=True))
-        x = x[:, *whole].reshape(x.shape[0], *blocks, x.shape[-1])
+        x = _tiles(x, window)
         places = itertools.product(*map(range, window))
         return [x[:, *itertools.chain(*((slice(None), i) for i in place))] for place in places]
+    sizes = [(n - w) // s + 1 for n, w, s in zip(x.shape[1:-1], window, stride, strict=True)]
 
     def strided(place):
         spans = zip(place, sizes, stride, strict=True)
@@ -207,8 +210,71 @@ def _taps(x: Any, window: Sizes, stride: Sizes) -> list[Any]:
     return [strided(place) for place in itertools.product(*map(range, window))]
 
 
+def _tiles(x: Any, window: Sizes) -> Any:
+    """Windows side by side: axes of their own, (B, n1, w1, n2, w2, C), which slice faster."""
+    sizes = [n // w for n, w in zip(x.shape[1:-1], window, strict=True)]
+    whole = (slice(n * w) for n, w in zip(sizes, window, strict=True))
+    blocks = itertools.chain(*zip(sizes, window, strict=True))
+    return x[:, *whole].reshape(x.shape[0], *blocks, x.shape[-1])
+
+
+def _within(window: Sizes) -> tuple[int, ...]:
+    """The axes of a window in `_tiles`."""
+    return tuple(range(2, 2 * len(window) + 1, 2))
+
+
+def _total(x: Any, window: Sizes, stride: Sizes) -> Any:
+    return functools.reduce(operator.add, _taps(x, window, stride))
+
+
+def _sum(x: jax.Array, window: Sizes, stride: Sizes) -> jax.Array:
+    return _sum_of_tiles(x, window) if window == stride else _total(x, window, stride)
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
+def _sum_of_tiles(x: jax.Array, window: Sizes) -> jax.Array:
+    return _total(x, window, window)
+
+
+@_sum_of_tiles.defjvp
+def _sum_derived(window, primals, tangents):
+    (x,), (dx,) = primals, tangents
+    return _sum_of_tiles(x, window), _tiles(dx, window).sum(_within(window))
+
+
+def _largest(x: jax.Array, window: Sizes, stride: Sizes) -> jax.Array:
+    if window == stride:
+        return _largest_of_tiles(x, window)
+    return functools.reduce(_first_largest, _taps(x, window, stride))
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
+def _largest_of_tiles(x: jax.Array, window: Sizes) -> jax.Array:
+    return functools.reduce(_first_largest, _taps(x, window, window))
+
+
+@_largest_of_tiles.defjvp
+def _largest_derived(window, primals, tangents):
+    (x,), (dx,) = primals, tangents
+    first, *others = _taps(x, window, window)
+    dtype = np.min_scalar_type(len(others))
+    largest, place = first, jnp.zeros(first.shape, dtype)
+    for number, tap in enumerate(others, 1):
+        place = jnp.where(_is_larger(tap, largest), dtype.type(number), place)
+        largest = _first_largest(largest, tap)
+    within, numbers = _within(window), np.arange(math.prod(window), dtype=dtype)
+    along = (1, *itertools.chain(*((1, w) for w in window)), 1)
+    here = jnp.expand_dims(stored(place), within) == numbers.reshape(along)
+    changes = jnp.where(here, _tiles(dx, window), 0).sum(within)
+    return _largest_of_tiles(x, window), changes
+
+
 def _first_largest(a: jax.Array, b: jax.Array) -> jax.Array:
-    return jax.lax.select((b > a) | jnp.isnan(b), b, a)
+    return jax.lax.select(_is_larger(b, a), b, a)
+
+
+def _is_larger(b: jax.Array, a: jax.Array) -> jax.Array:
+    return (b > a) | jnp.isnan(b)
 
 
 def _resolved(x: Any, window: Any, stride: Any, padding: Any, where: str):

@@ -89,6 +89,39 @@ def test_the_gradient_of_equal_values_goes_to_the_first(window, stride):
     np.testing.assert_array_equal(gradient, expected)
 
 
+@pytest.mark.parametrize(("size", "window"), [(8, 2), (9, 2), (9, 3), (300, 290)])
+def test_the_gradient_of_windows_side_by_side_by_hand(size, window):
+    """It is spread over each window, whose largest value, or last NaN, alone gets it."""
+    rng = np.random.default_rng(0)
+    x = rng.integers(0, 4, (2, size, 3)).astype(np.float32)
+    x[rng.random(x.shape) < 0.1] = np.nan
+    count = size // window
+    weights = rng.normal(size=(2, count, 3)).astype(np.float32)
+    expected = np.zeros_like(x)
+    for b, i, c in np.ndindex(2, count, 3):
+        values = x[b, i * window : (i + 1) * window, c]
+        nans = np.flatnonzero(np.isnan(values))
+        place = nans[-1] if nans.size else np.argmax(values)
+        expected[b, i * window + place, c] = weights[b, i, c]
+
+    def pooled(x):
+        return jn.max_pool(x, window)
+
+    (gradient,) = jax.jit(lambda x: jax.vjp(pooled, x)[1](jnp.asarray(weights)))(jnp.asarray(x))
+    np.testing.assert_array_equal(gradient, expected)
+    _, tangent = jax.jvp(pooled, (jnp.asarray(x),), (jnp.asarray(expected),))
+    np.testing.assert_array_equal(tangent, weights)
+
+
+@pytest.mark.parametrize("pool", [jn.max_pool, jn.avg_pool])
+def test_the_gradient_of_windows_side_by_side_pads_nothing(pool):
+    x = jnp.ones((2, 8, 8, 3))
+    gradient = jax.make_jaxpr(jax.grad(lambda x: jnp.sum(pool(x, 2) ** 2)))(x)
+    assert " pad[" not in str(gradient)
+    overlapping = jax.make_jaxpr(jax.grad(lambda x: jnp.sum(pool(x, 2, stride=1) ** 2)))(x)
+    assert " pad[" in str(overlapping)
+
+
 @pytest.mark.parametrize("place", [0, 5, 8])
 def test_nan_is_not_hidden(place):
     x = jnp.zeros(9).at[place].set(jnp.nan).reshape(1, 3, 3, 1)
