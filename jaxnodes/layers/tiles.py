@@ -27,8 +27,9 @@ from jaxnodes.layers.side_by_side import side_by_side
 from jaxnodes.two_forms import two_forms, two_linear_forms
 from jaxnodes.varying import varying
 
-_ROWS = 256  # queries of a tile
-_KEYS = {False: 512, True: 256}  # keys of a tile, by whether attention is causal
+# Queries and keys of a tile. With more queries keys are cut out less often, but with as many as
+# 512 more of a causal tile would be closed.
+_QUERIES, _MANY_QUERIES, _KEYS = 256, 512, 256
 _INDEX = jnp.uint32  # unsigned, so that no index is checked for being negative
 
 
@@ -38,7 +39,7 @@ def fits(q: jax.Array, k: jax.Array, v: jax.Array, causal: bool) -> bool:
         return False
     *leading, steps, _, _ = q.shape
     length, kv_heads = k.shape[-3:-1]
-    whole = steps % _ROWS == 0 and length % _KEYS[causal] == 0
+    whole = steps % _QUERIES == 0 and length % _KEYS == 0
     # Queries before all keys would have no greatest score.
     sees = length >= steps or not causal
     wide = q.dtype == k.dtype == v.dtype and q.dtype in (jnp.float32, jnp.float64)
@@ -76,7 +77,7 @@ def _attend(causal: bool, q, k, v):
       Outputs, and (B, K, G, T).
     """
     forms = (
-        functools.partial(plain.forward, causal, _ROWS),
+        functools.partial(plain.forward, causal, _QUERIES),
         functools.partial(_forward_loops, causal),
     )
     return two_forms(*forms, q, k, v)
@@ -85,11 +86,11 @@ def _attend(causal: bool, q, k, v):
 @_attend.defjvp
 def _derived(causal, primals, tangents):
     out, total = _attend(causal, *primals)
-    tangent = functools.partial(plain.tangent, causal, _ROWS)
+    tangent = functools.partial(plain.tangent, causal, _QUERIES)
 
     def transpose(constants, cotangents):
         forms = (
-            functools.partial(plain.backward, causal, _ROWS),
+            functools.partial(plain.backward, causal, _QUERIES),
             functools.partial(_backward_loops, causal),
         )
         return two_forms(*forms, *constants, *cotangents)
@@ -105,13 +106,10 @@ class _Sizes(NamedTuple):
     rows: int
     heads: int
     group: int
+    queries: int
     blocks: int
     chunks: int
     lag: int
-
-    @property
-    def keys(self) -> int:
-        return _KEYS[self.causal]
 
     def tiles(self, by_keys: bool) -> np.ndarray:
         """A row's tiles: block, block of its head, chunk, whether it's the first, and a one."""
@@ -119,7 +117,7 @@ class _Sizes(NamedTuple):
             (number, i, j)
             for number, i in enumerate([*range(self.blocks)] * self.group)
             for j in range(self.chunks)
-            if not self.causal or j * self.keys < (i + 1) * _ROWS + self.lag
+            if not self.causal or j * _KEYS < (i + 1) * self.queries + self.lag
         ]
         if by_keys:
             seen.sort(key=lambda tile: tile[2])
@@ -131,8 +129,9 @@ class _Sizes(NamedTuple):
 def _sizes(causal, q, k) -> _Sizes:
     batch, steps, heads, group, _ = q.shape
     length = k.shape[1]
-    chunks = length // _KEYS[causal]
-    return _Sizes(causal, batch * heads, heads, group, steps // _ROWS, chunks, length - steps)
+    queries = _QUERIES if causal or steps % _MANY_QUERIES else _MANY_QUERIES
+    counts = steps // queries, length // _KEYS
+    return _Sizes(causal, batch * heads, heads, group, queries, *counts, length - steps)
 
 
 class _Place(NamedTuple):
@@ -150,20 +149,24 @@ class _Place(NamedTuple):
     one: Any
 
     def queries(self, x):
-        """(rows, dim) of (B, blocks, rows, H, dim)."""
-        return _at(x, self.batch, self.block_of_head, None, self.query_head, None)
+        """(queries, dim) of (B, blocks, queries, H, dim)."""
+        return self._cut(x, self.block_of_head, self.query_head)
 
     def keys(self, x):
         """(keys, dim) of (B, chunks, keys, K, dim)."""
-        return _at(x, self.batch, self.chunk, None, self.head, None)
+        return self._cut(x, self.chunk, self.head)
+
+    def _cut(self, x, piece, head):
+        # Times one: XLA copies a number at a time, but computes with several.
+        return _at(x, self.batch, piece, None, head, None) * self.one.astype(x.dtype)
 
     def open(self, sizes: _Sizes, scores):
-        """Scores (rows, keys), but of keys that a query may not look at the least number."""
+        """Scores (queries, keys), but of keys that a query may not look at the least number."""
         if not sizes.causal:
             return scores
         last, key = (lax.broadcasted_iota(_INDEX, scores.shape, axis) for axis in (0, 1))
-        last = last + (self.block_of_head * _INDEX(_ROWS) + _INDEX(sizes.lag))
-        seen = key + self.chunk * _INDEX(sizes.keys) <= last
+        last = last + (self.block_of_head * _INDEX(sizes.queries) + _INDEX(sizes.lag))
+        seen = key + self.chunk * _INDEX(_KEYS) <= last
         return jnp.where(seen, scores, plain.closed(scores))
 
 
@@ -225,10 +228,10 @@ def _forward_loops(causal, q, k, v):
         stacks = zip((tops, totals, outs), (top, total, out), strict=True)
         return [top, total, out, *(_put(stack, x, *at) for stack, x in stacks)]
 
-    number, row = (_ROWS, 1), (_ROWS, v.shape[-1])
+    number, row = (sizes.queries, 1), (sizes.queries, v.shape[-1])
     stack = sizes.rows // 2, sizes.group * sizes.blocks
     shapes = [number, number, row, *((*stack, *shape) for shape in (number, number, row))]
-    constants = _in_blocks(q), *(_in_chunks(x, sizes) for x in (k, v))
+    constants = _in_blocks(q, sizes), _in_chunks(k), _in_chunks(v)
     carry = _loops(sizes, False, step, constants, [(shape, dtype) for shape in shapes])
     tops, totals, outs = (x.reshape(-1, *x.shape[2:]) for x in carry[3:])
     numbers = len(q), sizes.heads, sizes.group, -1
@@ -259,31 +262,29 @@ def _backward_loops(causal, q, k, v, out, total, ct_out, ct_total):
 
     half, (dim, dim_v) = sizes.rows // 2, (x.shape[-1] for x in (q, v))
     blocks = sizes.group * sizes.blocks
-    chunk = [(dim, sizes.keys), (dim_v, sizes.keys)]
-    stacks = [(half, blocks, _ROWS, dim), *((half, sizes.chunks, *shape) for shape in chunk)]
-    of_queries = (
-        x.reshape(-1, blocks, _ROWS, 1) for x in (total, plain.weights_less(out, ct_out, ct_total))
-    )
-    arrays = _in_blocks(q), *(_in_chunks(x, sizes) for x in (k, v)), _in_blocks(ct_out)
+    chunk, block = [(dim, _KEYS), (dim_v, _KEYS)], (sizes.queries, dim)
+    stacks = [(half, blocks, *block), *((half, sizes.chunks, *shape) for shape in chunk)]
+    rest = plain.weights_less(out, ct_out, ct_total)
+    of_queries = (x.reshape(-1, blocks, sizes.queries, 1) for x in (total, rest))
+    arrays = _in_blocks(q, sizes), _in_chunks(k), _in_chunks(v), _in_blocks(ct_out, sizes)
     shapes = [(shape, q.dtype) for shape in (*chunk, *stacks)]
     carry = _loops(sizes, True, step, (*arrays, *of_queries), shapes)
     ct_q, ct_k, ct_v = (x.reshape(-1, *x.shape[2:]) for x in carry[2:])
     return _queries_whole(ct_q * scale, q), *(_keys_whole(x, k) for x in (ct_k, ct_v))
 
 
-def _in_blocks(q):
-    """(B, T, K, G, dim) as (B, blocks, rows, H, dim)."""
-    batch, _, heads, group, dim = q.shape
-    return q.reshape(batch, -1, _ROWS, heads * group, dim)
+def _in_blocks(q, sizes):
+    """(B, T, K, G, dim) as (B, blocks, queries, H, dim)."""
+    return q.reshape(len(q), -1, sizes.queries, sizes.heads * sizes.group, q.shape[-1])
 
 
-def _in_chunks(k, sizes):
+def _in_chunks(k):
     """(B, S, K, dim) as (B, chunks, keys, K, dim)."""
-    return k.reshape(len(k), -1, sizes.keys, *k.shape[2:])
+    return k.reshape(len(k), -1, _KEYS, *k.shape[2:])
 
 
 def _queries_whole(x, q):
-    """(rows, blocks, rows of a block, dim) as (B, T, K, G, dim), with axes like q."""
+    """(rows, blocks, queries, dim) as (B, T, K, G, dim), with axes like q."""
     batch, steps, heads, group, _ = q.shape
     return jnp.moveaxis(x.reshape(batch, heads, group, steps, -1), 3, 1)
 

@@ -10,7 +10,7 @@ import jaxnodes as jn
 from jaxnodes.layers import blockwise, tiles
 from tests.layers.compiled_loops import assert_no_memory_is_shared
 
-ROWS, KEYS = 4, {False: 6, True: 4}
+QUERIES, MANY_QUERIES, KEYS = 4, 8, 4
 B, H, K, D, DV = 3, 4, 2, 5, 3
 
 
@@ -26,9 +26,10 @@ def two_cores(monkeypatch):
 @pytest.fixture
 def small_tiles(monkeypatch, two_cores, quick):
     """The same loops over sequences of a few steps."""
-    monkeypatch.setattr(tiles, "_ROWS", ROWS)
+    monkeypatch.setattr(tiles, "_QUERIES", QUERIES)
+    monkeypatch.setattr(tiles, "_MANY_QUERIES", MANY_QUERIES)
     monkeypatch.setattr(tiles, "_KEYS", KEYS)
-    monkeypatch.setattr(blockwise, "_ROWS", ROWS)
+    monkeypatch.setattr(blockwise, "_ROWS", QUERIES)
     monkeypatch.setattr(blockwise, "_SCORES", 1)
 
 
@@ -67,7 +68,7 @@ def attention(causal):
     ("steps", "length", "kv_heads", "causal"),
     [
         (8, 12, 2, False),
-        (12, 6, 4, False),
+        (16, 8, 4, False),
         (12, 12, 2, True),
         (8, 16, 4, True),
     ],
@@ -197,7 +198,7 @@ def test_what_is_no_number_stays_where_it_is(x64, small_tiles):
 def test_left_out_are_the_tiles_that_nobody_may_look_at():
     for steps, length, group in ((512, 512, 1), (512, 1536, 3), (1024, 1024, 2)):
         blocks, chunks = steps // 256, length // 256
-        sizes = tiles._Sizes(True, 2, 1, group, blocks, chunks, length - steps)
+        sizes = tiles._Sizes(True, 2, 1, group, 256, blocks, chunks, length - steps)
         query = np.arange(steps)[:, None] + length - steps
         open_ = (np.arange(length) <= query).reshape(blocks, 256, chunks, 256).any((1, 3))
         expected = {(g * blocks + i, i, j) for g in range(group) for i, j in np.argwhere(open_)}
@@ -252,7 +253,9 @@ def test_what_fits(two_cores, monkeypatch):
     assert not fits(rows=(3, 1))  # which two cores can't share alike
     assert not fits(rows=(0, 2))
     assert not fits(steps=500)
-    assert not fits(length=768)
+    assert fits(steps=768)
+    assert not fits(length=700)
+    assert fits(length=768)
     assert fits(length=768, causal=True)
     assert not fits(steps=1024, length=512, causal=True)  # some queries see nothing
     assert fits(steps=1024, length=512)
