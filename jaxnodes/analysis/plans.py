@@ -10,7 +10,7 @@ from jaxnodes.analysis.deltas import can_enter
 from jaxnodes.analysis.model import Model, Nodes
 from jaxnodes.interpreter.control_flow import bodies
 
-_CHUNK_BYTES = 2**20  # what a chunk of variants should take, so that it stays near the cores
+_CHUNK_BYTES = 2**19  # what a chunk of variants should take, so that it stays near the cores
 _BLOCK_BYTES = 2**24  # and the outputs of a block: small enough that memory is used again
 
 
