@@ -53,6 +53,7 @@ def machine_facts() -> dict[str, str]:
     return {
         "device": jax.devices()[0].device_kind,
         "processor": _processor(),
+        **_vectors(),
         "cores": str(os.cpu_count()),
         "python": platform.python_version(),
         "jax": version("jax"),
@@ -77,12 +78,24 @@ def _git(*asked: str) -> str:
 
 
 def _processor() -> str:
+    return _told("model name") or platform.processor() or platform.machine()
+
+
+def _vectors() -> dict[str, str]:
+    """An x86 processor's widest, for one name may stand for several generations."""
+    flags = _told("flags").split()
+    widest = next((bits for flag, bits in (("avx512f", 512), ("avx2", 256)) if flag in flags), None)
+    return {"vectors": f"of {widest} bits"} if widest else {}
+
+
+def _told(what: str) -> str:
+    """What Linux tells of the first core; "" elsewhere."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
-        return platform.processor() or platform.machine()
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()
+        return ""
+    told = [line.partition(":")[2].strip() for line in lines if line.startswith(what)]
+    return told[0] if told else ""
 
 
 if __name__ == "__main__":

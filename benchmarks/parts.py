@@ -2,8 +2,8 @@
 
 The step of W1 (784-256-128-10, batch 64) in a compiled scan, with parts of it left out or
 done otherwise; a call of `fit` with next to nothing to do; cross-entropies, orders of samples,
-weight gradients, a convolution and the gradients of W3's recurrent layers, each by JAX's own
-rules and by ours; recurrent layers in one loop and in two side by side; and Adam's step over
+weight gradients, a convolution, pooling and the gradients of W3's recurrent layers, each by JAX's
+own rules and by ours; recurrent layers in one loop and in two side by side; and Adam's step over
 1,000 small leaves with its means kept in two ways. Prints the tables of
 docs/performance-notes.md.
 """
@@ -262,6 +262,30 @@ def convolution(as_products: bool) -> Callable:
     return functools.partial(jax.jit(both), x, w, ct)
 
 
+def by_slices(x):
+    return functools.reduce(jnp.maximum, [x[:, i::2, j::2] for i in (0, 1) for j in (0, 1)])
+
+
+def by_windows(x):
+    return jax.lax.reduce_window(x, -jnp.inf, jax.lax.max, (1, 2, 2, 1), (1, 2, 2, 1), "VALID")
+
+
+def by_max_pool(x):
+    return jn.max_pool(x, 2)
+
+
+def pooling_gradient(pool: Callable) -> Callable:
+    """`run()`: of what the first convolution of W2 makes, behind its activation."""
+    keys = jax.random.split(jax.random.key(0), 2)
+    shapes = [(64, size, size, 32) for size in (28, 14)]
+    x, ct = (jax.random.normal(*pair) for pair in zip(keys, shapes, strict=True))
+
+    def gradient(x, ct):
+        return jax.vjp(lambda x: pool(jax.nn.relu(x)), x)[1](ct)[0]
+
+    return functools.partial(jax.jit(gradient), x, ct)
+
+
 def main() -> None:
     steps = {
         "products, gradients and SGD": epoch(sgd, None),
@@ -293,6 +317,11 @@ def main() -> None:
         "convolution and gradient, as products": convolution(True),
         "convolution by XLA, gradient as products": convolution(False),
     }
+    pooling = {
+        "pooling's gradient, of slices": pooling_gradient(by_slices),
+        "pooling's gradient, of reduce_window": pooling_gradient(by_windows),
+        "pooling's gradient, of max_pool": pooling_gradient(by_max_pool),
+    }
     recurrent_gradients = {
         f"{kind.upper()} gradient, {'after' if after else 'in'} the loop": recurrent_gradient(
             kind, after
@@ -319,6 +348,7 @@ def main() -> None:
         **shuffles,
         **gradients,
         **convolutions,
+        **pooling,
         **recurrent_gradients,
         **products,
         **forward,

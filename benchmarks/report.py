@@ -180,7 +180,10 @@ def _sorted(results: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
 
 
 def _name_of(machine: dict[str, str]) -> str:
-    return machine["processor" if machine["device"] == "cpu" else "device"]
+    if machine["device"] != "cpu":
+        return machine["device"]
+    vectors = f", vectors {machine['vectors']}" if "vectors" in machine else ""
+    return machine["processor"] + vectors
 
 
 def _machine_line(workload: dict[str, Any]) -> str:
