@@ -157,7 +157,7 @@ class _Place(NamedTuple):
         return self._cut(x, self.chunk, self.head)
 
     def _cut(self, x, piece, head):
-        # Times one: XLA copies a number at a time, but computes with several.
+        # Times one: XLA takes several times as long to copy such a piece as to compute with it.
         return _at(x, self.batch, piece, None, head, None) * self.one.astype(x.dtype)
 
     def open(self, sizes: _Sizes, scores):
