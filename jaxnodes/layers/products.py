@@ -11,6 +11,10 @@ times as long as asking for the same numbers otherwise:
 
 Both are said in the tangent, `x dw`, by identities that keep XLA from folding a transposition
 into the product; transposed, they say it of the gradient.
+
+The gradient for the inputs, `dy w^T`, contracts the last axes of both. One of XLA's two libraries
+for products reads such a w as it lies, the other takes up to three times as long: where w is
+small, it has w^T written first.
 """
 
 import functools
@@ -25,6 +29,11 @@ from jax.interpreters import ad, batching, mlir
 _SMALL = 2**14  # weights; of larger ones the products are no faster for being many
 _MANY_ROWS = 512  # from these on, writing x^T pays for itself
 _APART = 64  # float32 numbers in 256 bytes
+_PAYS_FOR_W = 64  # rows from which on writing w^T does, for a w of this many numbers at most:
+_LIGHT = 2**17
+
+# When a value is written to memory, and nothing folded through it.
+_ALWAYS, _BATCHED, _ALONE = "always", "batched", "alone"
 
 
 @jax.custom_jvp
@@ -38,11 +47,19 @@ def _derived(primals, tangents):
     (x, w), (dx, dw) = primals, tangents
     terms = []
     if not isinstance(dx, SymbolicZero):
-        terms.append(dx @ w)
+        terms.append(_by_inputs(dx, w))
     if not isinstance(dw, SymbolicZero):
         terms.append(_by_weights(x, dw))
     y = x @ w
     return y, functools.reduce(jnp.add, terms) if terms else jnp.zeros_like(y)
+
+
+def _by_inputs(dx: jax.Array, w: jax.Array) -> jax.Array:
+    """`dx @ w`, a tangent, such that its transpose for dx is fast."""
+    rows = math.prod(dx.shape[:-1])
+    if rows >= _PAYS_FOR_W and w.size <= _LIGHT:
+        w = _turned(w, _ALONE)
+    return dx @ w
 
 
 def _by_weights(x: jax.Array, dw: jax.Array) -> jax.Array:
@@ -50,33 +67,35 @@ def _by_weights(x: jax.Array, dw: jax.Array) -> jax.Array:
     inputs, nodes = dw.shape
     narrow, small = inputs >= 2 * nodes, inputs * nodes <= _SMALL
     if inputs >= 4 * nodes:
-        dw = _turned(dw, always=True)
+        dw = _turned(dw, _ALWAYS)
     elif narrow and small:
         dw = _turned(dw)
     elif inputs % _APART == 0 and math.prod(x.shape[:-1]) >= _MANY_ROWS:
-        x = _turned(x, always=True)
+        x = _turned(x, _ALWAYS)
     elif small:
         x = _turned(x)
     y = x @ dw
     return _turned(y) if narrow and small else y
 
 
-def _turned(x, always=False):
-    """x; on CPU written to memory with the last axis first, if batched or always."""
-    return jnp.moveaxis(laid_out_p.bind(jnp.moveaxis(x, -1, 0), always=always), 0, -1)
+def _turned(x, when=_BATCHED):
+    """x; on CPU written to memory with the last axis first, always, if batched or if not."""
+    return jnp.moveaxis(laid_out_p.bind(jnp.moveaxis(x, -1, 0), when=when), 0, -1)
 
 
-#: The identity; on CPU, if it is batched or always, one that nothing is folded through.
+#: The identity; on CPU, when it says so, one that nothing is folded through.
 laid_out_p = Primitive("laid_out")
 
 
-def _batch(args, dims, *, always):
+def _batch(args, dims, *, when):
+    if when == _ALONE:
+        return args[0], dims[0]
     (x,), (axis,) = args, dims
-    return laid_out_p.bind(jnp.moveaxis(x, axis, 0), always=True), 0
+    return laid_out_p.bind(jnp.moveaxis(x, axis, 0), when=_ALWAYS), 0
 
 
-def _on_cpu(x, *, always):
-    return jax.lax.optimization_barrier(x) if always else x
+def _on_cpu(x, *, when):
+    return x if when == _BATCHED else jax.lax.optimization_barrier(x)
 
 
 laid_out_p.def_impl(lambda x, **_: x)

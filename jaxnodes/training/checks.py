@@ -51,21 +51,21 @@ def _outputs(net: Any, params: Params, state: State, x: Any) -> Any:
     return net.apply(params, state, x)[0]
 
 
-def _traced(net: Any, train_state: TrainState, x: Any, spec: Any) -> tuple[Any, Any]:
-    """Shapes and dtypes of a batch as long as those of `spec`, and of what is made of it."""
+def traced(net: Any, train_state: TrainState, x: Any, spec: Any) -> tuple[Any, Any]:
+    """Shapes and dtypes of a batch as long as those of `spec`, and how outputs are made of it."""
     inputs = jax.tree.map(
         lambda one, first: jax.ShapeDtypeStruct((*first.shape[:1], *one.shape[1:]), one.dtype),
         shapes_of(x),
         spec,
     )
-    return inputs, _outputs.eval_shape(net, train_state.params, train_state.state, inputs)
+    return inputs, _outputs.trace(net, train_state.params, train_state.state, inputs)
 
 
 def shape_of_outputs(
     net: Any, train_state: TrainState, x: Any, spec: Any
 ) -> tuple[int, ...] | None:
     """The outputs' shape for a batch, if they are one array."""
-    return getattr(_traced(net, train_state, x, spec)[1], "shape", None)
+    return getattr(traced(net, train_state, x, spec)[1].out_info, "shape", None)
 
 
 def check_targets(recipe: Recipe, train_state: TrainState, data: tuple, spec: Any) -> None:
@@ -76,7 +76,8 @@ def check_targets(recipe: Recipe, train_state: TrainState, data: tuple, spec: An
     """
     x, y, weights = data
     n = len(jax.tree.leaves(x)[0])
-    inputs, outputs = _traced(recipe.net, train_state, x, spec)
+    inputs, made = traced(recipe.net, train_state, x, spec)
+    outputs = made.out_info
     loss = unwrapped(recipe.loss)
     if loss not in ON_LOGITS or not is_concrete(y) or not hasattr(outputs, "shape"):
         return

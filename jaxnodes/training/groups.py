@@ -17,7 +17,7 @@ from jax.core import Tracer
 
 from jaxnodes.cores import run_side_by_side, workers
 from jaxnodes.errors import JaxNodesError, check, check_count
-from jaxnodes.training.widest import widest_vectors
+from jaxnodes.training.options import compiler_options
 
 _LARGEST = 32  # networks of a group on CPU
 
@@ -63,7 +63,7 @@ def vmap_in_groups(
 
     @functools.cache
     def whole():
-        return jax.jit(mapped, compiler_options=widest_vectors())
+        return jax.jit(mapped, compiler_options=compiler_options())
 
     @functools.cache
     def of_group(size):
@@ -77,7 +77,7 @@ def vmap_in_groups(
             ]
             return mapped(*tree.unflatten(taken))
 
-        return jax.jit(run, compiler_options=widest_vectors())
+        return jax.jit(run, compiler_options=compiler_options())
 
     def run(*arguments: Any) -> Any:
         """All calls; see `jaxnodes.vmap_in_groups`."""

@@ -13,9 +13,16 @@ from jaxnodes.errors import JaxNodesError, check, check_count, check_key
 from jaxnodes.layers.arrays import Params, State, shapes_of
 from jaxnodes.layers.description import function_name
 from jaxnodes.training.batches import Ragged, count_samples, count_steps, to_device, with_weights
-from jaxnodes.training.checks import check_inputs, check_optimizer, check_targets, shape_of_outputs
+from jaxnodes.training.checks import (
+    check_inputs,
+    check_optimizer,
+    check_targets,
+    shape_of_outputs,
+    traced,
+)
 from jaxnodes.training.inference import compiled_evaluation
 from jaxnodes.training.objective import as_network, check_measures
+from jaxnodes.training.options import compiler_options, has_small_products
 from jaxnodes.training.program import (
     Recipe,
     TrainResult,
@@ -27,13 +34,13 @@ from jaxnodes.training.program import (
 )
 from jaxnodes.training.progress import follow
 from jaxnodes.training.streams import Stream, run_stream_epoch
-from jaxnodes.training.widest import widest_vectors
 
 
 @functools.cache
-def epoch_program() -> Any:
+def epoch_program(small_products: bool) -> Any:
     """`run_numbered_epoch`, compiled."""
-    return jax.jit(run_numbered_epoch, static_argnums=0, compiler_options=widest_vectors())
+    options = compiler_options(small_products)
+    return jax.jit(run_numbered_epoch, static_argnums=0, compiler_options=options)
 
 
 # What the names of measures end in.
@@ -203,6 +210,7 @@ def fit(
         ragged=ragged,
         augment=augment,
         freeze=freeze,
+        small_products=has_small_products(traced(net, train_state, data[0], spec)[1].jaxpr),
     )
     held_out = None
     if validation is not None:
@@ -218,7 +226,8 @@ def fit(
 
     def advance(train_state, epoch):
         if stream is None:
-            return epoch_program()(recipe, train_state, data, run_key, np.uint32(epoch))
+            run_epoch = epoch_program(recipe.small_products)
+            return run_epoch(recipe, train_state, data, run_key, np.uint32(epoch))
         batches, epoch_key = checked(stream.batches(epoch)), jax.random.fold_in(run_key, epoch)
         return run_stream_epoch(recipe, train_state, batches, class_weights, outputs, epoch_key)
 

@@ -68,6 +68,7 @@ class Recipe(Scoring):
     ragged: Ragged = "fill"
     augment: Callable | None = None
     freeze: tuple[str, ...] = ()
+    small_products: bool = False  # what it is compiled for: see `compiler_options`
 
 
 def make_step(objective: Callable, optimizer: Any) -> Callable:

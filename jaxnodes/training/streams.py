@@ -1,5 +1,6 @@
 """An epoch over batches that come one by one, for data larger than memory."""
 
+import functools
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -9,6 +10,7 @@ import jax.numpy as jnp
 from jaxnodes.errors import check
 from jaxnodes.training.batches import count_samples, filled, to_device, with_weights
 from jaxnodes.training.objective import measure
+from jaxnodes.training.options import compiler_options
 from jaxnodes.training.program import Recipe, TrainState, aligned, recipe_step, sample_weights
 
 
@@ -16,7 +18,9 @@ def _step(recipe: Recipe, train_state: TrainState, batch: tuple, key: jax.Array)
     return recipe_step(recipe)(train_state, batch, key)
 
 
-_compiled_step = jax.jit(_step, static_argnums=0)
+@functools.cache
+def _step_program(small_products: bool) -> Any:
+    return jax.jit(_step, static_argnums=0, compiler_options=compiler_options(small_products))
 
 
 def run_stream_epoch(
@@ -44,7 +48,8 @@ def run_stream_epoch(
             fill = jnp.asarray(fill)
             weights = fill if weights is None else weights * aligned(fill, weights)
         step_key = jax.random.fold_in(steps_key, i)
-        train_state, (loss, made) = _compiled_step(recipe, train_state, (x, y, weights), step_key)
+        step = _step_program(recipe.small_products)
+        train_state, (loss, made) = step(recipe, train_state, (x, y, weights), step_key)
         losses.append(loss)
         totals.append(jnp.float32(n) if weights is None else jnp.sum(weights))
         if recipe.metrics:

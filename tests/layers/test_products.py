@@ -131,6 +131,11 @@ def test_over_a_mesh(kind):
     np.testing.assert_allclose(jax.jit(ours)(w_placed, x_placed), expected, rtol=1e-5, atol=1e-5)
 
 
+def barriers(f, *arguments, platform="cpu"):
+    lowered = jax.jit(f).trace(*arguments).lower(lowering_platforms=(platform,))
+    return "optimization_barrier" in lowered.as_text()
+
+
 @pytest.mark.parametrize(
     ("rows", "inputs", "nodes", "one", "many"),
     [
@@ -142,14 +147,38 @@ def test_over_a_mesh(kind):
         (500, 64, 300, False, False),
     ],
 )
-def test_when_something_is_laid_out(rows, inputs, nodes, one, many):
+def test_when_something_is_laid_out_for_weights(rows, inputs, nodes, one, many):
     x, w = jnp.zeros((2, rows, inputs)), jnp.zeros((2, inputs, nodes))
     gradient = jax.grad(lambda w, x: jnp.sum(jnp.sin(product(x, w))))
-
-    def barriers(f, *arguments, platform="cpu"):
-        lowered = jax.jit(f).trace(*arguments).lower(lowering_platforms=(platform,))
-        return "optimization_barrier" in lowered.as_text()
-
     assert barriers(gradient, w[0], x[0]) is one
     assert barriers(jax.vmap(gradient), w, x) is many
     assert not barriers(jax.vmap(gradient), w, x, platform="cuda")
+
+
+@pytest.mark.parametrize(
+    ("x_shape", "w_shape", "expected"),
+    [
+        ((64, 4), (4, 3), True),
+        ((8, 8, 4), (4, 3), True),
+        ((63, 4), (4, 3), False),
+        ((64, 512), (512, 256), True),
+        ((64, 512), (512, 257), False),
+    ],
+)
+def test_when_weights_are_laid_out_for_inputs(x_shape, w_shape, expected):
+    x, w = jnp.zeros((2, *x_shape)), jnp.zeros((2, *w_shape))
+    gradient = jax.grad(lambda x, w: jnp.sum(jnp.sin(product(x, w))))
+    assert barriers(gradient, x[0], w[0]) is expected
+    assert not barriers(jax.vmap(gradient), x, w)
+    assert not barriers(gradient, x[0], w[0], platform="cuda")
+
+
+@pytest.mark.parametrize("axes", [None, (0, 0), (0, None), (None, 0)])
+def test_is_the_product_where_weights_are_laid_out(axes):
+    def batched(axis, *shape):
+        return (3, *shape) if axes is not None and axes[axis] is not None else shape
+
+    shapes = [batched(0, 64, 9), batched(1, 9, 5)] * 2
+    make = (lambda f: f) if axes is None else (lambda f: jax.vmap(f, in_axes=axes * 2))
+    with jax.enable_x64(True):
+        assert_alike(make, *drawn(*shapes, dtype="float64"))

@@ -77,7 +77,7 @@ def traced(monkeypatch):
         return run_numbered_epoch(recipe, *args)
 
     program = jax.jit(counted, static_argnums=0)
-    monkeypatch.setattr(loop, "epoch_program", lambda: program)
+    monkeypatch.setattr(loop, "epoch_program", lambda _: program)
     return recipes
 
 
