@@ -21,6 +21,8 @@ import jaxnodes as jn
 from jaxnodes.conv_primitive import Geometry, convolve
 from jaxnodes.layers.products import product
 from jaxnodes.layers.random_bits import uniform
+from jaxnodes.training.options import compiler_options
+from jaxnodes.training.program import Recipe, run_epoch
 from jaxnodes.training.shuffling import shuffled
 
 SIZES, BATCH, STEPS, REPEATS = (784, 256, 128, 10), 64, 156, 9
@@ -36,6 +38,17 @@ WEIGHTS = (
     (256, 32, 64, 32),
     (256, 32, 32, 10),
 )
+#: Samples of a batch, and the inputs and nodes of a network.
+NETWORKS = (
+    (32, (784, 256, 128, 10)),
+    (64, (784, 256, 128, 10)),
+    (256, (784, 256, 128, 10)),
+    (64, (64, 256, 256, 256, 10)),
+    (64, (128, 128, 128, 128, 128, 10)),
+    (64, (784, 512, 512, 10)),
+    (128, (784, 1024, 1024, 10)),
+)
+NETWORK_STEPS = 20
 #: Samples and classes of a cross-entropy.
 CLASSES = ((64, 10), (4_096, 100), (256, 30_000))
 #: A recurrent layer's kind, rows, inputs and nodes.
@@ -126,6 +139,21 @@ def fit_of_one_step() -> Callable:
         ).variables
 
     return run
+
+
+def network_steps(batch: int, sizes: tuple[int, ...], small_products: bool) -> Callable:
+    """`run()`: an epoch of Adam, compiled as `jn.fit` does for small products, or for others."""
+    net, optimizer = jn.fully_connected(list(sizes)), jn.adam(RATE)
+    rng = np.random.default_rng(0)
+    x = jnp.asarray(rng.random((NETWORK_STEPS * batch, sizes[0])), jnp.float32)
+    y = jnp.asarray(rng.integers(0, sizes[-1], NETWORK_STEPS * batch), jnp.int32)
+    params, state = net.init(jax.random.key(0), x[:1])
+    start = jn.TrainState(params, state, optimizer.init(params))
+    recipe = Recipe(net=net, loss=jn.cross_entropy, update=optimizer.update, batch_size=batch)
+    program = jax.jit(
+        run_epoch, static_argnums=0, compiler_options=compiler_options(small_products)
+    )
+    return lambda: program(recipe, start, (x, y, None), jax.random.key(1))
 
 
 def by_optax(logits, labels):
@@ -300,6 +328,13 @@ def main() -> None:
         for samples, classes in CLASSES
         for name, loss in {"optax": by_optax, "ours": jn.cross_entropy}.items()
     }
+    networks = {
+        f"a step of {'-'.join(map(str, sizes))}, batch {batch}, {name}": network_steps(
+            batch, sizes, small_products
+        )
+        for batch, sizes in NETWORKS
+        for name, small_products in {"YNNPACK": False, "Eigen": True}.items()
+    }
     draws = {"jax.random.permutation": jax.random.permutation, "without sorting": shuffled}
     shuffles = {
         f"{networks} x {n} samples in order, {name}": orders(n, networks, draw)
@@ -345,6 +380,7 @@ def main() -> None:
         **steps,
         "fit of one step": fit_of_one_step(),
         **losses,
+        **networks,
         **shuffles,
         **gradients,
         **convolutions,
@@ -356,6 +392,7 @@ def main() -> None:
     }
     times = {
         **dict.fromkeys(steps, STEPS),
+        **dict.fromkeys(networks, NETWORK_STEPS),
         **dict.fromkeys(gradients, TIMES),
         **dict.fromkeys(products, STEPS),
         **dict.fromkeys(forward, RECURRENT_STEPS),
