@@ -12,9 +12,10 @@ times as long as asking for the same numbers otherwise:
 Both are said in the tangent, `x dw`, by identities that keep XLA from folding a transposition
 into the product; transposed, they say it of the gradient.
 
-The gradient for the inputs, `dy w^T`, contracts the last axes of both. One of XLA's two libraries
-for products reads such a w as it lies, the other takes up to three times as long: where w is
-small, it has w^T written first.
+The gradient for the inputs, `dy w^T`, contracts the last axes of both. Of XLA's two libraries for
+products YNNPACK is as fast with such a w as with any; Eigen is where w^T was written to memory
+first, if there are rows enough and w is not too large. So it is written, whichever library there
+is: by YNNPACK, and in forward mode, which has no use for it, it costs little.
 """
 
 import functools
@@ -29,8 +30,8 @@ from jax.interpreters import ad, batching, mlir
 _SMALL = 2**14  # weights; of larger ones the products are no faster for being many
 _MANY_ROWS = 512  # from these on, writing x^T pays for itself
 _APART = 64  # float32 numbers in 256 bytes
-_PAYS_FOR_W = 64  # rows from which on writing w^T does, for a w of this many numbers at most:
-_LIGHT = 2**17
+_ENOUGH_ROWS = 64  # from these on, writing w^T pays for itself,
+_LIGHT = 2**17  # for a w of this many numbers at most
 
 # When a value is written to memory, and nothing folded through it.
 _ALWAYS, _BATCHED, _ALONE = "always", "batched", "alone"
@@ -55,9 +56,9 @@ def _derived(primals, tangents):
 
 
 def _by_inputs(dx: jax.Array, w: jax.Array) -> jax.Array:
-    """`dx @ w`, a tangent, such that its transpose for dx is fast."""
+    """`dx @ w`, a tangent, such that its transpose for dx is fast, by either library."""
     rows = math.prod(dx.shape[:-1])
-    if rows >= _PAYS_FOR_W and w.size <= _LIGHT:
+    if rows >= _ENOUGH_ROWS and w.size <= _LIGHT:
         w = _turned(w, _ALONE)
     return dx @ w
 

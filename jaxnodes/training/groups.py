@@ -63,7 +63,7 @@ def vmap_in_groups(
 
     @functools.cache
     def whole():
-        return jax.jit(mapped, compiler_options=compiler_options())
+        return jax.jit(mapped, compiler_options=compiler_options(False))
 
     @functools.cache
     def of_group(size):
@@ -77,7 +77,7 @@ def vmap_in_groups(
             ]
             return mapped(*tree.unflatten(taken))
 
-        return jax.jit(run, compiler_options=compiler_options())
+        return jax.jit(run, compiler_options=compiler_options(False))
 
     def run(*arguments: Any) -> Any:
         """All calls; see `jaxnodes.vmap_in_groups`."""

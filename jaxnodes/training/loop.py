@@ -210,7 +210,7 @@ def fit(
         ragged=ragged,
         augment=augment,
         freeze=freeze,
-        small_products=has_small_products(traced(net, train_state, data[0], spec)[1].jaxpr),
+        small_products=_has_small_products(net, train_state, data[0], spec),
     )
     held_out = None
     if validation is not None:
@@ -352,6 +352,11 @@ def _started(net: Any, start: Any, key: jax.Array, spec: Any, optimizer: Any) ->
         params, state = start.variables if isinstance(start, TrainResult) else start
     resumed = isinstance(start, TrainResult)
     return TrainState(params, state, start.opt_state if resumed else optimizer.init(params))
+
+
+def _has_small_products(net: Any, train_state: TrainState, x: Any, spec: Any) -> bool:
+    inputs, made = traced(net, train_state, x, spec)
+    return has_small_products(made.jaxpr.jaxpr, len(jax.tree.leaves(inputs)))
 
 
 def _learning_rate(opt_state: Any) -> float | None:

@@ -2,18 +2,21 @@
 
 XLA prefers vectors of 256 bits even on a CPU that has wider ones. And it hands products to one of
 two libraries, by default to YNNPACK where that takes them. Of networks whose matrices are small
-the other one, Eigen, makes more of two cores, up to a quarter of a training step; of larger
+the other one, Eigen, makes more of two cores, up to a fifth of a training step; of larger
 matrices, of few rows, in loops over time and of many matrices at once it is the slower one
 (docs/performance-notes.md has the figures).
 """
 
 import functools
 import math
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.extend.core import Jaxpr, jaxprs_in_params
+from jax.extend.core import Jaxpr, JaxprEqn, Var, jaxprs_in_params
+
+from jaxnodes.conv_primitive import conv_p
 
 Options = dict[str, int | str]
 
@@ -25,9 +28,11 @@ _EIGEN: Options = {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_
 _FEWEST_ROWS = 64
 _SMALL = 2**18  # numbers of a matrix, 1 MB in float32
 
+_OTHERS = ("scan", "while", "conv_general_dilated", conv_p.name)
+
 
 @functools.cache
-def compiler_options(small_products: bool = False) -> Options | None:
+def compiler_options(small_products: bool) -> Options | None:
     """Options for `jax.jit`; with `small_products`, those for `has_small_products`.
 
     Which backend there is, and whether its compiler knows an option, can be asked only once
@@ -49,27 +54,49 @@ def _are_known(options: Options) -> bool:
     return True
 
 
-def has_small_products(jaxpr: Jaxpr) -> bool:
-    """Whether all products are of 64 rows or more by a small matrix, and none is in a loop."""
-    found = list(_small_products(jaxpr))
+def has_small_products(jaxpr: Jaxpr, inputs: int) -> bool:
+    """Whether a network has products, all of 64 rows or more of data by a small matrix.
+
+    And no convolutions, which are products in disguise, and no loops.
+
+    Args:
+      jaxpr: of the network at inference; what else a step of training does isn't looked at.
+      inputs: how many of its last arguments are data. The rest are parameters.
+    """
+    held = len(jaxpr.invars) - inputs
+    found = list(_small_products(jaxpr, [i >= held for i in range(len(jaxpr.invars))]))
     return bool(found) and all(found)
 
 
-def _small_products(jaxpr: Jaxpr):
-    """Of each product whether it is a small one, and `False` for a loop."""
+def _small_products(jaxpr: Jaxpr, given: Sequence[bool]) -> Iterator[bool]:
+    """Of each product whether it is a small one, and `False` for a loop or a convolution.
+
+    Args:
+      jaxpr: any.
+      given: for each of its arguments, whether it depends on the data.
+    """
+    data = {v for v, is_data in zip(jaxpr.invars, given, strict=True) if is_data}
     for eqn in jaxpr.eqns:
-        if eqn.primitive.name in ("scan", "while"):
+        # A literal is no data, and can't be in a set.
+        depends = [isinstance(v, Var) and v in data for v in eqn.invars]
+        if any(depends):
+            data.update(eqn.outvars)
+        if eqn.primitive.name in _OTHERS:
             yield False
         elif eqn.primitive.name == "dot_general":
-            x, w = (v.aval for v in eqn.invars)
-            yield _is_small(x, w, eqn.params["dimension_numbers"])
+            yield _is_small(eqn, depends)
         else:
-            for inner in jaxprs_in_params(eqn.params):
-                yield from _small_products(inner)
+            for inner in jaxprs_in_params(eqn.params):  # a branch has no operand that chooses it
+                unfed = [False] * (len(inner.invars) - len(depends))
+                last = depends[len(depends) - len(inner.invars) + len(unfed) :]
+                yield from _small_products(inner, [*unfed, *last])
 
 
-def _is_small(x: Any, w: Any, dimensions: Any) -> bool:
-    (contracted, _), (batched, _) = dimensions
+def _is_small(eqn: JaxprEqn, depends: Sequence[bool]) -> bool:
+    (first, second), (batched, _) = eqn.params["dimension_numbers"]
+    sides: list[Any] = [(v.aval, axes) for v, axes in zip(eqn.invars, (first, second), strict=True)]
+    (x, contracted), (w, _) = sides if depends[0] else reversed(sides)
     rows = math.prod(size for axis, size in enumerate(x.shape) if axis not in contracted)
-    many, small = rows >= _FEWEST_ROWS, w.size < _SMALL
-    return not batched and many and small and x.dtype in (jnp.float32, jnp.float64)
+    small = rows >= _FEWEST_ROWS and w.size < _SMALL
+    of_both = depends[0] == depends[1]
+    return small and not batched and not of_both and x.dtype in (jnp.float32, jnp.float64)

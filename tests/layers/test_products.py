@@ -111,13 +111,14 @@ def test_in_bfloat16():
     np.testing.assert_allclose(gradients[0].astype(jnp.float32), expected, rtol=0.02, atol=0.02)
 
 
+@pytest.mark.parametrize("rows", [5, 64])
 @pytest.mark.parametrize("kind", AxisType)
-def test_over_a_mesh(kind):
+def test_over_a_mesh(kind, rows):
     manual = kind == AxisType.Manual
     mesh = jax.make_mesh((1,), ("i",), axis_types=(AxisType.Auto if manual else kind,))
-    rows, all_alike = (NamedSharding(mesh, P(*axes)) for axes in (("i",), ()))
-    x, w = drawn((5, 4), (4, 3), dtype="float32")
-    w_placed, x_placed = jax.device_put(w, all_alike), jax.device_put(x, rows)
+    by_rows, all_alike = (NamedSharding(mesh, P(*axes)) for axes in (("i",), ()))
+    x, w = drawn((rows, 4), (4, 3), dtype="float32")
+    w_placed, x_placed = jax.device_put(w, all_alike), jax.device_put(x, by_rows)
 
     def slope(multiply, reduced):
         return jax.grad(lambda w, x: reduced(jnp.sum(jnp.tanh(multiply(x, w)))))

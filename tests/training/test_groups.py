@@ -110,7 +110,7 @@ def test_the_sizes_of_groups(n, of_cores, group_size, expected, monkeypatch):
 
 @pytest.mark.parametrize(("group_size", "calls"), [(None, 7), (3, 9)])
 def test_elsewhere_all_at_once_unless_asked(group_size, calls, monkeypatch):
-    compiler_options()  # keeps the CPU's answer, for later tests too
+    compiler_options(False)  # keeps the CPU's answer, for later tests too
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
     seen = []
 

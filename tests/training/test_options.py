@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import jaxnodes as jn
-from jaxnodes.training import loop, options
+from jaxnodes.training import loop, options, streams
 
 WIDEST = {"xla_cpu_prefer_vector_width": 512}
 EIGEN = {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_REDUCE"}
@@ -19,6 +19,13 @@ def asked_again():
     options.compiler_options.cache_clear()
 
 
+knows_both = pytest.mark.skipif(
+    not (options._are_known(WIDEST) and options._are_known(EIGEN)),
+    reason="XLA of this version has other options",
+)
+
+
+@knows_both
 @pytest.mark.parametrize(("small", "expected"), [(False, WIDEST), (True, WIDEST | EIGEN)])
 def test_a_cpu_program_is_compiled_with_them(small, expected):
     made = options.compiler_options(small)
@@ -27,14 +34,25 @@ def test_a_cpu_program_is_compiled_with_them(small, expected):
 
 
 @pytest.mark.parametrize(
-    ("small", "expected"), [(False, None), (True, {"xla_cpu_multi_thread_eigen": True})]
+    ("small", "known", "expected"),
+    [
+        (False, {}, None),
+        (True, {}, None),
+        (True, WIDEST, WIDEST),
+        (True, EIGEN, EIGEN),
+        (False, EIGEN, None),
+        (True, WIDEST | EIGEN, WIDEST | EIGEN),
+    ],
 )
-def test_an_option_that_the_compiler_does_not_know_is_left_out(
-    small, expected, monkeypatch, asked_again
+def test_what_the_compiler_does_not_know_is_left_out(
+    small, known, expected, monkeypatch, asked_again
 ):
-    monkeypatch.setattr(options, "_WIDEST", {"xla_cpu_no_such_option": 1})
-    monkeypatch.setattr(options, "_EIGEN", {"xla_cpu_multi_thread_eigen": True})
+    monkeypatch.setattr(options, "_are_known", lambda asked: asked.items() <= known.items())
     assert options.compiler_options(small) == expected
+
+
+def test_the_compiler_is_asked():
+    assert not options._are_known({"xla_cpu_no_such_option": 1})
 
 
 @pytest.mark.parametrize("small", [False, True])
@@ -43,26 +61,47 @@ def test_other_platforms_are_given_none(small, monkeypatch, asked_again):
     assert options.compiler_options(small) is None
 
 
-def compiled(small, f, *arguments):
+def lowered(small, f, *arguments):
     program = jax.jit(f, compiler_options=options.compiler_options(small))
-    return program.lower(*arguments).compile()
+    return program.lower(*arguments).compile().as_text()
 
 
+@knows_both
 def test_they_choose_the_library_for_products():
     x, w = jnp.ones((64, 784)), jnp.ones((784, 256))
-    usual, small = (compiled(s, jnp.matmul, x, w).as_text() for s in (False, True))
-    assert "ynn_fusion" in usual  # else the choice is one without a difference
+    usual, small = (lowered(s, jnp.matmul, x, w) for s in (False, True))
+    if "ynn_fusion" not in usual:
+        pytest.skip("XLA of this version has another library by default")
     assert "ynn_fusion" not in small
 
 
-class Looped:
-    """A layer whose product is in a loop."""
+class Own:
+    """A network of someone else's: `f(w, x)`."""
+
+    def __init__(self, f, *shape):
+        self.f, self.shape = f, shape
 
     def init(self, key, x):
-        return {"w": jnp.ones((8, 8))}, ()
+        return {"w": jnp.ones(self.shape)}, ()
 
     def apply(self, params, state, x, **_):
-        return jax.lax.fori_loop(0, 3, lambda _, x: x @ params["w"], x), state
+        return self.f(params["w"], x), state
+
+
+def turned(w, x):
+    return jax.vmap(lambda row: w @ row)(x)
+
+
+def looped(w, x):
+    return jax.lax.fori_loop(0, 3, lambda _, x: x @ w, x)
+
+
+def branched(w, x):
+    return jax.lax.cond(w[0, 0] > 0, lambda w, x: x @ w, lambda w, x: x, w, x)
+
+
+def wrapped(f):
+    return jax.checkpoint(jax.jit(f))
 
 
 SHAPES = {
@@ -72,7 +111,21 @@ SHAPES = {
     "and a little less": (jn.Dense(511), (64, 512), True),
     "few rows": (jn.Dense(3), (63, 4), False),
     "rows of two axes": (jn.Dense(3), (8, 8, 4), True),
-    "in a loop": (Looped(), (64, 8), False),
+    "in a loop": (Own(looped, 8, 8), (64, 8), False),
+    "weights first": (Own(turned, 3, 4), (64, 4), True),
+    "weights first, few rows": (Own(turned, 100, 4), (63, 4), False),
+    "weights first, large": (Own(turned, 1024, 1024), (64, 1024), False),
+    "in programs inside of it": (Own(wrapped(turned), 3, 4), (64, 4), True),
+    "and few rows": (Own(wrapped(turned), 100, 4), (63, 4), False),
+    "in a branch": (Own(branched, 4, 4), (64, 4), True),
+    "and of few rows": (Own(branched, 100, 100), (63, 100), False),
+    "of data by data": (Own(lambda w, x: x @ x.T @ x, 1, 1), (64, 4), False),
+    "convolutions": (jn.models.cnn((8, 8, 1), 10, hidden=()), (64, 8, 8, 1), False),
+    "an inner convolution": (
+        Own(lambda w, x: jnp.convolve(w[0], x[0])[None] @ w, 8, 8),
+        (1, 1),
+        False,
+    ),
     "of each head": (jn.Attention(2), (8, 8, 4), False),
     "over time": (jn.LSTM(4), (64, 5, 4), False),
     "half precision": (jn.Dense(3, dtype=jnp.bfloat16), (64, 4), False),
@@ -86,23 +139,29 @@ def test_which_networks_have_small_products(name):
     x = jax.ShapeDtypeStruct(shape, jnp.float32)
     variables = jax.eval_shape(net.init, jax.random.key(0), x)
     jaxpr = jax.make_jaxpr(lambda v, x: net.apply(*v, x)[0])(variables, x)
-    assert options.has_small_products(jaxpr) is expected
+    assert options.has_small_products(jaxpr.jaxpr, 1) is expected
 
 
 @pytest.mark.parametrize(("batch", "expected"), [(64, True), (32, False)])
-def test_fit_asks_of_a_batch(batch, expected, monkeypatch):
+@pytest.mark.parametrize("streamed", [False, True])
+def test_fit_asks_of_a_batch(batch, expected, streamed, monkeypatch):
     asked = []
-    make = loop.epoch_program
-    monkeypatch.setattr(loop, "epoch_program", lambda small: asked.append(small) or make(small))
+
+    def options_of(small):
+        asked.append(small)
+
+    module, program = (streams, "_step_program") if streamed else (loop, "epoch_program")
+    monkeypatch.setattr(module, "compiler_options", options_of)
+    monkeypatch.setattr(module, program, getattr(module, program).__wrapped__)
     rng = np.random.default_rng(0)
-    x, y = rng.normal(size=(128, 4)).astype(np.float32), rng.integers(0, 3, 128)
+    x, y = rng.normal(size=(batch, 4)).astype(np.float32), rng.integers(0, 3, batch)
     jn.fit(
         jn.Dense(3),
-        (x, y),
+        [(x, y)] if streamed else (x, y),
         key=jax.random.key(0),
         loss=jn.cross_entropy,
         optimizer=jn.sgd(0.1),
-        batch_size=batch,
         epochs=1,
+        **({} if streamed else {"batch_size": batch}),
     )
     assert asked == [expected]
