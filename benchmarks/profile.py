@@ -2,7 +2,8 @@
 
 XLA's trace of one call, added up by compiled operation, for a step where a call makes several.
 Tracing slows small operations down, so read the shares. Operations of a loop's body are
-listed beside the loop, and both cores' time is counted.
+listed beside the loop, and both cores' time is counted. Only of a product by Eigen, a `dot`, what
+the operation leaves to other threads isn't.
 """
 
 import argparse
@@ -19,7 +20,7 @@ from benchmarks import WORKLOADS
 from benchmarks.harness import load, wait_for
 
 #: What XLA calls its operations; the rest of the trace is the host's, waiting for them.
-OPERATION = re.compile(r"((dot|sort|gather|scatter|copy|convolution|call)|[\w-]*fusion)(\.\d+)*$")
+OPERATION = re.compile(r"((dot(_general)?|sort|gather|scatter|copy|convolution|call)|[\w-]*fusion)(\.\d+)*$")
 
 
 def main() -> None:
