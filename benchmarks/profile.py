@@ -20,7 +20,9 @@ from benchmarks import WORKLOADS
 from benchmarks.harness import load, wait_for
 
 #: What XLA calls its operations; the rest of the trace is the host's, waiting for them.
-OPERATION = re.compile(r"((dot(_general)?|sort|gather|scatter|copy|convolution|call)|[\w-]*fusion)(\.\d+)*$")
+OPERATION = re.compile(
+    r"(dot|dot_general|sort|gather|scatter|copy|convolution|call|[\w-]*fusion)(\.\d+)*$"
+)
 
 
 def main() -> None:
