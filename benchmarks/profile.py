@@ -2,8 +2,8 @@
 
 XLA's trace of one call, added up by compiled operation, for a step where a call makes several.
 Tracing slows small operations down, so read the shares. Operations of a loop's body are
-listed beside the loop, and both cores' time is counted. Only of a product by Eigen, a `dot`, what
-the operation leaves to other threads isn't.
+listed beside the loop, and both cores' time is counted. Of a product by Eigen (`dot`) only the part
+of the thread that began it is counted.
 """
 
 import argparse

@@ -28,6 +28,7 @@ _EIGEN: Options = {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_
 _FEWEST_ROWS = 64
 _SMALL = 2**18  # numbers of a matrix, 1 MB in float32
 
+# Where there is one of these, no product counts: loops, and products in disguise.
 _OTHERS = ("scan", "while", "conv_general_dilated", conv_p.name)
 
 

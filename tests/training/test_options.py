@@ -122,8 +122,8 @@ SHAPES = {
     "of data by data": (Own(lambda w, x: x @ x.T @ x, 1, 1), (64, 4), False),
     "convolutions": (jn.models.cnn((8, 8, 1), 10, hidden=()), (64, 8, 8, 1), False),
     "an inner convolution": (
-        Own(lambda w, x: jnp.convolve(w[0], x[0])[None] @ w, 8, 8),
-        (1, 1),
+        Own(lambda w, x: jax.vmap(lambda row: jnp.convolve(row, w[0], "same"))(x) @ w, 8, 8),
+        (64, 8),
         False,
     ),
     "of each head": (jn.Attention(2), (8, 8, 4), False),
