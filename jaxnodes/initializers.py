@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxnodes.errors import check, check_key
+from jaxnodes.errors import check, check_key, is_concrete
 from jaxnodes.registry import choose, registered_name, resolve
 
 Initializer = Callable[..., jax.Array]
@@ -104,7 +104,10 @@ def orthogonal(key: jax.Array, shape: Sequence[int], dtype: Any = jnp.float32) -
 
 def zeros(key: jax.Array, shape: Sequence[int], dtype: Any = jnp.float32) -> jax.Array:
     """All zero; biases are. The key makes no difference."""
-    return jnp.zeros(shape, _checked(key, shape, dtype)[0])
+    dtype, _ = _checked(key, shape, dtype)
+    if is_concrete(key):
+        return jax.device_put(np.zeros(shape, dtype))  # `jnp.zeros` compiles one for each shape
+    return jnp.zeros(shape, dtype)
 
 
 def ones(key: jax.Array, shape: Sequence[int], dtype: Any = jnp.float32) -> jax.Array:

@@ -178,7 +178,9 @@ def _unused(w: Array) -> Array:
 
 def _used(x: Array, w: Array) -> jax.Array:
     """Targets, with zeros for those of no weight: zero times NaN would be NaN."""
-    return jnp.asarray(x) if w is None else jnp.where(w == 0, 0, x)
+    if w is None:
+        return jax.device_put(x) if is_concrete(x) else x  # `jnp.asarray` compiles a program
+    return jnp.where(w == 0, 0, x)
 
 
 def _check_shape(x: Array, like: jax.Array, name: str, like_name: str, where: str) -> None:

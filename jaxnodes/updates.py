@@ -3,10 +3,14 @@
 The pair is optax's, an `optax.GradientTransformation`. `init` knows the learning
 rate and puts it into the state, where `update` finds it. So `update` depends on
 the rule and its settings alone, and is one function for all rates.
+
+Importing optax takes a sixth of the time that importing JAX does, so nothing here does it: while no
+one else has, the pair is a `Pair`, which all of optax takes as well.
 """
 
 import functools
 import math
+import sys
 import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -48,6 +52,13 @@ class OptimizerState(NamedTuple):
     moments: tuple[Any, ...]
 
 
+class Pair(NamedTuple):
+    """The functions of an optimizer, as `optax.GradientTransformation` has and names them."""
+
+    init: Callable
+    update: Callable
+
+
 class Rule(NamedTuple):
     """How an optimizer moves one leaf.
 
@@ -78,8 +89,6 @@ def transformation(
       mask: where to show the rule the parameters, and where zeros: a function from
         the parameters to a tree of booleans.
     """
-    import optax
-
     schedule = learning_rate if callable(learning_rate) else None
     if schedule is None:
         _check_rate(learning_rate, rule.name)
@@ -89,12 +98,14 @@ def transformation(
             _check_floating(leaf, path, "parameters", rule.name)
 
         return OptimizerState(
-            count=jnp.zeros((), jnp.int32),
+            count=jax.device_put(np.int32(0)),
             learning_rate=_scheduled(schedule, 0) if schedule else _as_rate(learning_rate),
             moments=tuple(zeros(params) for _ in range(rule.moments)),
         )
 
-    return optax.GradientTransformation(init, _update(rule, schedule, mask, settings))
+    # Only who has imported optax can ask whether this is one of its transformations.
+    pair: Any = getattr(sys.modules.get("optax"), "GradientTransformation", Pair)
+    return pair(init, _update(rule, schedule, mask, settings))
 
 
 _UPDATES: weakref.WeakValueDictionary[tuple, Callable] = weakref.WeakValueDictionary()
@@ -123,10 +134,8 @@ def _new_update(
     rule: Rule, schedule: Callable | None, mask: Callable | None, settings: dict
 ) -> Callable:
     def update(updates, state, params=None):
-        import optax
-
         _check_update(rule, updates, state, params)
-        count: Any = optax.safe_increment(state.count)
+        count = jnp.minimum(state.count, jnp.iinfo(state.count.dtype).max - 1) + 1
         rate = _scheduled(schedule, state.count) if schedule else _as_rate(state.learning_rate)
         step = rule.at(count.astype(rate.dtype), **settings)
 

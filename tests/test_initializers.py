@@ -133,6 +133,16 @@ def test_constants(key):
     np.testing.assert_array_equal(initializers.constant(-2.5)(key, (2,)), [-2.5, -2.5])
 
 
+def test_zeros_lie_on_the_default_device_and_may_go_elsewhere():
+    other = jax.devices()[-1]
+    with jax.default_device(other):
+        assert initializers.zeros(KEY, (3,)).devices() == {other}
+    assert not initializers.zeros(KEY, (3,)).committed
+    drawn = jax.jit(lambda key: initializers.zeros(key, (2, 3), jnp.bfloat16))(KEY)
+    assert (drawn.shape, drawn.dtype) == ((2, 3), jnp.bfloat16)
+
+
+
 def test_normal_and_uniform_of_a_given_size(key):
     w = np.asarray(initializers.normal(0.02)(key, (100_000,)))
     assert w.std() == pytest.approx(0.02, rel=5 * math.sqrt(0.5 / w.size))

@@ -1,5 +1,8 @@
 """Optimizers against optax, step by step, and what makes them one program for all rates."""
 
+import subprocess
+import sys
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -330,6 +333,37 @@ def test_a_donated_state_leaves_the_optimizer_usable():
     second, _ = step(optimizer.init(params))
     np.testing.assert_array_equal(first, second)
     assert rate == jnp.array(0.1)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_pair_is_one_of_optax_where_optax_is_imported(name):
+    assert isinstance(OPTIMIZERS[name](0.1), optax.GradientTransformation)
+
+
+def test_training_does_not_import_optax_which_takes_pairs_made_before_it_came():
+    code = """
+import sys, jax, jax.numpy as jnp, jaxnodes as jn
+x, y, key = jnp.ones((4, 2)), jnp.array([0, 1, 1, 0]), jax.random.key(0)
+net, optimizer, options = jn.Dense(2), jn.adam(0.1), dict(key=key, loss=jn.cross_entropy)
+fitted = jn.fit(net, (x, y), optimizer=optimizer, epochs=3, **options).variables[0]
+assert "optax" not in sys.modules
+import optax
+chain = optax.chain(optax.clip_by_global_norm(1e9), optimizer)
+chained = jn.fit(net, (x, y), optimizer=chain, epochs=3, **options).variables[0]
+assert jax.tree.all(jax.tree.map(jnp.allclose, fitted, chained)), (fitted, chained)
+masked = optax.masked(optimizer, {"w": True, "b": False})
+updates, _ = masked.update(fitted, masked.init(fitted), fitted)
+assert (updates["b"] == fitted["b"]).all() and not (updates["w"] == fitted["w"]).any()
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_the_count_stays_where_it_is_full():
+    optimizer = sgd(0.1)
+    state = optimizer.init(jnp.ones(()))._replace(count=jnp.int32(2**31 - 2))
+    for expected in (2**31 - 1, 2**31 - 1):
+        _, state = optimizer.update(jnp.ones(()), state)
+        assert state.count == expected
 
 
 def test_without_parameters_and_in_empty_trees():

@@ -1,8 +1,7 @@
 """W9: importing the library, and the command line's help, as whole processes.
 
 The goals: no more than 1.15 of the time of `import jax`, and 0.2 seconds for the help. Names are
-imported when first used; ours is what `fit` and layers need. An optimizer is an
-`optax.GradientTransformation`, so that the first one imports optax.
+imported when first used; ours is what `fit` and layers need. Our optimizers don't import optax.
 """
 
 import functools

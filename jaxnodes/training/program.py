@@ -7,6 +7,7 @@ Nothing here knows of files, clocks or printing.
 import dataclasses
 import fnmatch
 import math
+import sys
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -106,9 +107,8 @@ def make_step(objective: Callable, optimizer: Any) -> Callable:
 
 def takes_extra(optimizer: Any) -> bool:
     """Whether an optimizer's update may ask for the loss too, as optax's line searches do."""
-    import optax
-
-    return isinstance(optimizer, optax.GradientTransformationExtraArgs)
+    kind = getattr(sys.modules.get("optax"), "GradientTransformationExtraArgs", ())
+    return isinstance(optimizer, kind)  # while nobody has imported optax, nothing is one
 
 
 def _step(
