@@ -40,7 +40,7 @@ def sgd(learning_rate: Any) -> "optax.GradientTransformation":
         of the count of steps taken.
 
     Returns:
-      An `optax.GradientTransformation`.
+      An `optax.GradientTransformation`; where optax isn't imported, a pair just like it.
 
     Raises:
       JaxNodesError: a negative or non-finite rate; in `init` and `update`, parameters

@@ -1,11 +1,12 @@
 """From an optimizer's rule to its pair of functions, `init` and `update`.
 
-The pair is optax's, an `optax.GradientTransformation`. `init` knows the learning
-rate and puts it into the state, where `update` finds it. So `update` depends on
-the rule and its settings alone, and is one function for all rates.
+`init` knows the learning rate and puts it into the state, where `update` finds it.
+So `update` depends on the rule and its settings alone, and is one function for all
+rates.
 
-Importing optax takes a sixth of the time that importing JAX does, so nothing here does it: while no
-one else has, the pair is a `Pair`, which all of optax takes as well.
+In a program that imports optax the pair is an `optax.GradientTransformation`. To import
+it takes a sixth of the time that JAX takes, so nothing here does: in other programs it is
+a `Pair`, which optax takes as well, should it come later.
 """
 
 import functools
@@ -103,7 +104,7 @@ def transformation(
             moments=tuple(zeros(params) for _ in range(rule.moments)),
         )
 
-    # Only who has imported optax can ask whether this is one of its transformations.
+    # Only a program that has imported optax can ask whether this is one of its pairs.
     pair: Any = getattr(sys.modules.get("optax"), "GradientTransformation", Pair)
     return pair(init, _update(rule, schedule, mask, settings))
 

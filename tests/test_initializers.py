@@ -142,7 +142,6 @@ def test_zeros_lie_on_the_default_device_and_may_go_elsewhere():
     assert (drawn.shape, drawn.dtype) == ((2, 3), jnp.bfloat16)
 
 
-
 def test_normal_and_uniform_of_a_given_size(key):
     w = np.asarray(initializers.normal(0.02)(key, (100_000,)))
     assert w.std() == pytest.approx(0.02, rel=5 * math.sqrt(0.5 / w.size))
