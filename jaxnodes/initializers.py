@@ -104,15 +104,12 @@ def orthogonal(key: jax.Array, shape: Sequence[int], dtype: Any = jnp.float32) -
 
 def zeros(key: jax.Array, shape: Sequence[int], dtype: Any = jnp.float32) -> jax.Array:
     """All zero; biases are. The key makes no difference."""
-    dtype, _ = _checked(key, shape, dtype)
-    if is_concrete(key):
-        return jax.device_put(np.zeros(shape, dtype))  # `jnp.zeros` compiles one for each shape
-    return jnp.zeros(shape, dtype)
+    return _constant(key, shape, dtype, 0)
 
 
 def ones(key: jax.Array, shape: Sequence[int], dtype: Any = jnp.float32) -> jax.Array:
     """All one. The key makes no difference."""
-    return jnp.ones(shape, _checked(key, shape, dtype)[0])
+    return _constant(key, shape, dtype, 1)
 
 
 def variance_scaling(
@@ -255,7 +252,10 @@ def _row(shape: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def _constant(key: jax.Array, shape: Sequence[int], dtype: Any, value: float) -> jax.Array:
-    return jnp.full(shape, value, _checked(key, shape, dtype)[0])
+    dtype, _ = _checked(key, shape, dtype)
+    if is_concrete(key):
+        return jax.device_put(np.full(shape, value, dtype))  # `jnp.full` compiles each shape
+    return jnp.full(shape, value, dtype)
 
 
 @functools.cache

@@ -133,13 +133,21 @@ def test_constants(key):
     np.testing.assert_array_equal(initializers.constant(-2.5)(key, (2,)), [-2.5, -2.5])
 
 
-def test_zeros_lie_on_the_default_device_and_may_go_elsewhere():
+@pytest.mark.parametrize(
+    ("fill", "value"),
+    [(initializers.zeros, 0), (initializers.ones, 1), (initializers.constant(0.1), 0.1)],
+)
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_one_value_lies_on_the_default_device_and_may_go_elsewhere(fill, value, dtype):
     other = jax.devices()[-1]
     with jax.default_device(other):
-        assert initializers.zeros(KEY, (3,)).devices() == {other}
-    assert not initializers.zeros(KEY, (3,)).committed
-    drawn = jax.jit(lambda key: initializers.zeros(key, (2, 3), jnp.bfloat16))(KEY)
-    assert (drawn.shape, drawn.dtype) == ((2, 3), jnp.bfloat16)
+        assert fill(KEY, (3,), dtype).devices() == {other}
+    eager = fill(KEY, (2, 3), dtype)
+    assert not eager.committed
+    traced = jax.jit(lambda key: fill(key, (2, 3), dtype))(KEY)
+    for filled in (eager, traced):
+        assert (filled.shape, filled.dtype) == ((2, 3), dtype)
+        np.testing.assert_array_equal(filled, jnp.full((2, 3), value, dtype))
 
 
 def test_normal_and_uniform_of_a_given_size(key):
