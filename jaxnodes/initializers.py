@@ -238,7 +238,8 @@ def _uniform(key: jax.Array, shape: Sequence[int], dtype: Any, limit: float) -> 
 
 @functools.partial(jax.jit, static_argnames=("shape", "dtype"), inline=True)
 def _limited_uniform(key: jax.Array, limit: float, shape: tuple[int, ...], dtype: Any) -> jax.Array:
-    return jax.random.uniform(key, _row(shape), dtype, -limit, limit).reshape(shape)
+    # Within +-1 numbers are exact; drawn within +-limit, those near zero would be rounded twice.
+    return (limit * jax.random.uniform(key, _row(shape), dtype, -1, 1)).reshape(shape)
 
 
 def _row(shape: tuple[int, ...]) -> tuple[int, ...]:
