@@ -18,10 +18,10 @@ import numpy as np
 import optax
 
 import jaxnodes as jn
+from jaxnodes.compiling import compiler_options
 from jaxnodes.conv_primitive import Geometry, convolve
 from jaxnodes.layers.products import product
 from jaxnodes.layers.random_bits import uniform
-from jaxnodes.training.options import compiler_options
 from jaxnodes.training.program import Recipe, run_epoch
 from jaxnodes.training.shuffling import shuffled
 

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxnodes.compiling import has_small_products
 from jaxnodes.interpreter.interventions import Patch, Patches
 from jaxnodes.interpreter.program import Program
 from jaxnodes.interpreter.sites import Site
@@ -113,6 +114,7 @@ class Model:
       program: its equations.
       evaluate: `program.evaluate`, compiled.
       out_tree: how its outputs are put together.
+      inputs: how many of its last arguments are data.
       n: how many samples there are.
       tile: how many of them go through at once.
       nodes: those that are measured.
@@ -121,6 +123,7 @@ class Model:
     program: Program
     evaluate: Callable
     out_tree: Any
+    inputs: int
     n: int
     tile: int
     nodes: tuple[Nodes, ...]
@@ -128,6 +131,11 @@ class Model:
     @property
     def names(self) -> tuple[str, ...]:
         return tuple(nodes.site.name for nodes in self.nodes)
+
+    @property
+    def small_products(self) -> bool:
+        """What its programs are compiled for: see `compiler_options`."""
+        return has_small_products(self.program.jaxpr, self.inputs)
 
     @property
     def rows(self) -> np.ndarray:

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxnodes.analysis.inference import check_inference
 from jaxnodes.analysis.model import Arrays, Model, Nodes, take
 from jaxnodes.analysis.sites_of import layer_steps
+from jaxnodes.compiling import compiler_options
 from jaxnodes.errors import JaxNodesError, check, check_count, is_concrete
 from jaxnodes.interpreter.program import Program
 from jaxnodes.interpreter.references import Cache, deref, ref
@@ -78,7 +79,7 @@ def prepare(
             "name the others by nodes=",
             where,
         )
-    model = Model(program, traced.run, traced.out_tree, n, tile, measured)
+    model = Model(program, traced.run, traced.out_tree, len(leaves), n, tile, measured)
     return model, Arrays(traced.consts, traced.args[: len(traced.args) - len(leaves)], leaves)
 
 
@@ -98,18 +99,27 @@ def count_samples(leaves: Sequence[Any], where: str) -> int:
 _programs = Cache(maxsize=512)
 
 
-def compiled(measure: Callable, *options: Any) -> Callable:
-    """`measure(*options, ...)` compiled, one program for each choice of options.
+def compiled(measure: Callable, model: Any, *options: Any) -> Callable:
+    """`measure(model, *options, ...)` compiled, one program for each choice of these.
 
     A metric or a loss among them doesn't live on because of it, nor what that closes over.
+
+    Args:
+      measure: a function of all of them and of arrays.
+      model: a `Model`, or a question about one.
+      options: more that isn't arrays.
     """
-    options = tuple(ref(option, unhashable=True) for option in options)
+    options = tuple(ref(option, unhashable=True) for option in (model, *options))
 
     def run(*arrays):
         return measure(*map(deref, options), *arrays)
 
     run.__name__ = measure.__name__
-    return _programs.get(measure, options, lambda: jax.jit(run))
+
+    def program():
+        return jax.jit(run, compiler_options=compiler_options(model.small_products))
+
+    return _programs.get(measure, options, program)
 
 
 def whole_outputs(model: Model, arrays: Arrays) -> Any:

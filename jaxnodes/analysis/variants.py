@@ -68,6 +68,10 @@ class Question(NamedTuple):
     kind: str
 
     @property
+    def small_products(self) -> bool:
+        return self.model.small_products
+
+    @property
     def starts(self) -> np.ndarray:
         """The tiles' first samples. The last tile goes over some samples again, rather than
         over what isn't there."""

@@ -15,9 +15,9 @@ import jax
 import jax.numpy as jnp
 from jax.core import Tracer
 
+from jaxnodes.compiling import compiler_options
 from jaxnodes.cores import run_side_by_side, workers
 from jaxnodes.errors import JaxNodesError, check, check_count
-from jaxnodes.training.options import compiler_options
 
 _LARGEST = 32  # networks of a group on CPU
 

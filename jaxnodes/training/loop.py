@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from jaxnodes.compiling import compiler_options, has_small_products
 from jaxnodes.errors import JaxNodesError, check, check_count, check_key
 from jaxnodes.layers.arrays import Params, State, shapes_of
 from jaxnodes.layers.description import function_name
@@ -22,7 +23,6 @@ from jaxnodes.training.checks import (
 )
 from jaxnodes.training.inference import compiled_evaluation
 from jaxnodes.training.objective import as_network, check_measures
-from jaxnodes.training.options import compiler_options, has_small_products
 from jaxnodes.training.program import (
     Recipe,
     TrainResult,

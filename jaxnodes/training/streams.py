@@ -7,10 +7,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jaxnodes.compiling import compiler_options
 from jaxnodes.errors import check
 from jaxnodes.training.batches import count_samples, filled, to_device, with_weights
 from jaxnodes.training.objective import measure
-from jaxnodes.training.options import compiler_options
 from jaxnodes.training.program import Recipe, TrainState, aligned, recipe_step, sample_weights
 
 

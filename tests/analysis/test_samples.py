@@ -10,6 +10,7 @@ import pytest
 
 import jaxnodes as jn
 from jaxnodes import JaxNodesError
+from jaxnodes.analysis import samples
 from jaxnodes.analysis.model import Model
 from jaxnodes.analysis.samples import compiled, prepare, whole_outputs
 
@@ -92,6 +93,20 @@ def test_a_name_reaches_its_repetitions_unless_exact():
     assert names(nodes=["h"], exact=True) == ("h",)
     with pytest.raises(JaxNodesError, match="test: expected the name of a node, got 'g'"):
         names(nodes=["g"], exact=True)
+
+
+@pytest.mark.parametrize(("n", "expected"), [(64, True), (63, False)])
+def test_the_compiler_is_told_of_small_products(n, expected, monkeypatch):
+    asked = []
+    monkeypatch.setattr(samples, "compiler_options", lambda small: asked.append(small))
+    net, x, y = jn.Dense(3), np.ones((n, 2), np.float32), np.zeros(n, np.int32)
+    variables = net.init(jax.random.key(0), x)
+    # Metrics of their own, which no program was compiled for.
+    jn.analysis.ablate(net.predict, variables, x, y, metric=lambda o, y: jn.accuracy(o, y))
+    jn.analysis.attribute(
+        net.predict, variables, x, y, method="taylor", loss=lambda o, y: jn.cross_entropy(o, y)
+    )
+    assert asked == [expected] * 3  # the whole and without the nodes; and the attribution
 
 
 def test_a_metric_does_not_live_on_for_what_was_compiled():

@@ -7,7 +7,7 @@ import pytest
 
 import jaxnodes as jn
 from jaxnodes import JaxNodesError, cores
-from jaxnodes.training.options import compiler_options
+from jaxnodes.compiling import compiler_options
 from tests.training.problems import blobs, classifier
 
 

@@ -11,7 +11,7 @@ from sklearn.linear_model import LinearRegression
 
 import jaxnodes as jn
 from jaxnodes import JaxNodesError
-from jaxnodes.training import loop
+from jaxnodes.training import loop, streams
 from jaxnodes.training.program import run_numbered_epoch
 from tests.training.problems import blobs, classifier, line
 
@@ -438,3 +438,28 @@ def test_progress_shows_loss_and_rate(capsys):
     shown = capsys.readouterr().out
     assert "loss" in shown
     assert "2/2" in shown
+
+
+@pytest.mark.parametrize(("batch", "expected"), [(64, True), (32, False)])
+@pytest.mark.parametrize("streamed", [False, True])
+def test_fit_asks_of_a_batch(batch, expected, streamed, monkeypatch):
+    asked = []
+
+    def options_of(small):
+        asked.append(small)
+
+    module, program = (streams, "_step_program") if streamed else (loop, "epoch_program")
+    monkeypatch.setattr(module, "compiler_options", options_of)
+    monkeypatch.setattr(module, program, getattr(module, program).__wrapped__)
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(batch, 4)).astype(np.float32), rng.integers(0, 3, batch)
+    jn.fit(
+        jn.Dense(3),
+        [(x, y)] if streamed else (x, y),
+        key=jax.random.key(0),
+        loss=jn.cross_entropy,
+        optimizer=jn.sgd(0.1),
+        epochs=1,
+        **({} if streamed else {"batch_size": batch}),
+    )
+    assert asked == [expected]

@@ -2,11 +2,10 @@
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import pytest
 
 import jaxnodes as jn
-from jaxnodes.training import loop, options, streams
+from jaxnodes import compiling
 
 WIDEST = {"xla_cpu_prefer_vector_width": 512}
 EIGEN = {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_REDUCE"}
@@ -14,13 +13,13 @@ EIGEN = {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_REDUCE"}
 
 @pytest.fixture
 def asked_again():
-    options.compiler_options.cache_clear()
+    compiling.compiler_options.cache_clear()
     yield
-    options.compiler_options.cache_clear()
+    compiling.compiler_options.cache_clear()
 
 
 knows_both = pytest.mark.skipif(
-    not (options._are_known(WIDEST) and options._are_known(EIGEN)),
+    not (compiling._are_known(WIDEST) and compiling._are_known(EIGEN)),
     reason="XLA of this version has other options",
 )
 
@@ -28,7 +27,7 @@ knows_both = pytest.mark.skipif(
 @knows_both
 @pytest.mark.parametrize(("small", "expected"), [(False, WIDEST), (True, WIDEST | EIGEN)])
 def test_a_cpu_program_is_compiled_with_them(small, expected):
-    made = options.compiler_options(small)
+    made = compiling.compiler_options(small)
     assert made == expected
     assert jax.jit(lambda x: x + 1, compiler_options=made)(jnp.int32(1)) == 2
 
@@ -47,22 +46,22 @@ def test_a_cpu_program_is_compiled_with_them(small, expected):
 def test_what_the_compiler_does_not_know_is_left_out(
     small, known, expected, monkeypatch, asked_again
 ):
-    monkeypatch.setattr(options, "_are_known", lambda asked: asked.items() <= known.items())
-    assert options.compiler_options(small) == expected
+    monkeypatch.setattr(compiling, "_are_known", lambda asked: asked.items() <= known.items())
+    assert compiling.compiler_options(small) == expected
 
 
 def test_the_compiler_is_asked():
-    assert not options._are_known({"xla_cpu_no_such_option": 1})
+    assert not compiling._are_known({"xla_cpu_no_such_option": 1})
 
 
 @pytest.mark.parametrize("small", [False, True])
 def test_other_platforms_are_given_none(small, monkeypatch, asked_again):
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-    assert options.compiler_options(small) is None
+    assert compiling.compiler_options(small) is None
 
 
 def lowered(small, f, *arguments):
-    program = jax.jit(f, compiler_options=options.compiler_options(small))
+    program = jax.jit(f, compiler_options=compiling.compiler_options(small))
     return program.lower(*arguments).compile().as_text()
 
 
@@ -139,29 +138,4 @@ def test_which_networks_have_small_products(name):
     x = jax.ShapeDtypeStruct(shape, jnp.float32)
     variables = jax.eval_shape(net.init, jax.random.key(0), x)
     jaxpr = jax.make_jaxpr(lambda v, x: net.apply(*v, x)[0])(variables, x)
-    assert options.has_small_products(jaxpr.jaxpr, 1) is expected
-
-
-@pytest.mark.parametrize(("batch", "expected"), [(64, True), (32, False)])
-@pytest.mark.parametrize("streamed", [False, True])
-def test_fit_asks_of_a_batch(batch, expected, streamed, monkeypatch):
-    asked = []
-
-    def options_of(small):
-        asked.append(small)
-
-    module, program = (streams, "_step_program") if streamed else (loop, "epoch_program")
-    monkeypatch.setattr(module, "compiler_options", options_of)
-    monkeypatch.setattr(module, program, getattr(module, program).__wrapped__)
-    rng = np.random.default_rng(0)
-    x, y = rng.normal(size=(batch, 4)).astype(np.float32), rng.integers(0, 3, batch)
-    jn.fit(
-        jn.Dense(3),
-        [(x, y)] if streamed else (x, y),
-        key=jax.random.key(0),
-        loss=jn.cross_entropy,
-        optimizer=jn.sgd(0.1),
-        epochs=1,
-        **({} if streamed else {"batch_size": batch}),
-    )
-    assert asked == [expected]
+    assert compiling.has_small_products(jaxpr.jaxpr, 1) is expected

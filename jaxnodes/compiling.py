@@ -1,9 +1,9 @@
-"""How XLA compiles programs that train, on CPU.
+"""How XLA compiles programs that train or measure, on CPU.
 
 XLA prefers vectors of 256 bits even on a CPU that has wider ones. And it hands products to one of
 two libraries, by default to YNNPACK where that takes them. Of networks whose matrices are small
-the other one, Eigen, makes more of two cores, up to a fifth of a training step; of larger
-matrices, of few rows, in loops over time and of many matrices at once it is the slower one
+the other one, Eigen, makes more of two cores, up to a fifth of a training step or an ablation; of
+larger matrices, of few rows, in loops over time and of many matrices at once it is the slower one
 (docs/performance-notes.md has the figures).
 """
 
