@@ -1,16 +1,18 @@
-"""Where the time of a training step goes: `python -m benchmarks.parts`.
+"""Where the time of a training step goes: `python -m benchmarks.parts`, `--only ablation` for some.
 
 The step of W1 (784-256-128-10, batch 64) in a compiled scan, with parts of it left out or
 done otherwise; a call of `fit` with next to nothing to do; cross-entropies, orders of samples,
 weight gradients, a convolution, pooling and the gradients of W3's recurrent layers, each by JAX's
-own rules and by ours; recurrent layers in one loop and in two side by side; and Adam's step over
-1,000 small leaves with its means kept in two ways. Prints the tables of
-docs/performance-notes.md.
+own rules and by ours; recurrent layers in one loop and in two side by side; Adam's step over
+1,000 small leaves with its means kept in two ways; and ablations by either library for products.
+Prints the tables of docs/performance-notes.md.
 """
 
+import argparse
 import functools
 import time
 from collections.abc import Callable
+from unittest import mock
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +20,7 @@ import numpy as np
 import optax
 
 import jaxnodes as jn
+from jaxnodes.analysis import samples as measures
 from jaxnodes.compiling import compiler_options
 from jaxnodes.conv_primitive import Geometry, convolve
 from jaxnodes.layers.products import product
@@ -49,6 +52,14 @@ NETWORKS = (
     (128, (784, 1024, 1024, 10)),
 )
 NETWORK_STEPS = 20
+#: Samples and sizes of a network whose nodes are removed.
+ABLATIONS = (
+    (10_000, (784, 256, 128, 10)),
+    (1_000, (64, 256, 256, 256, 10)),
+    (300, (64, 256, 256, 256, 10)),
+    (1_797, (64, 32, 32, 10)),
+    (256, (784, 1024, 1024, 10)),
+)
 #: Samples and classes of a cross-entropy.
 CLASSES = ((64, 10), (4_096, 100), (256, 30_000))
 #: A recurrent layer's kind, rows, inputs and nodes.
@@ -154,6 +165,25 @@ def network_steps(batch: int, sizes: tuple[int, ...], small_products: bool) -> C
         run_epoch, static_argnums=0, compiler_options=compiler_options(small_products)
     )
     return lambda: program(recipe, start, (x, y, None), jax.random.key(1))
+
+
+def ablation(samples: int, sizes: tuple[int, ...], small_products: bool) -> Callable:
+    """`run()`: `ablate`, compiled as for small products, or for others."""
+    net = jn.fully_connected(list(sizes))
+    x = jax.random.normal(jax.random.key(0), (samples, sizes[0]))
+    y = jnp.arange(samples, dtype=jnp.int32) % sizes[-1]
+    variables = net.init(jax.random.key(1), x[:1])
+    chosen = compiler_options(small_products)
+
+    def metric(outputs, y):  # its own for each call, so that programs are too
+        return jn.accuracy(outputs, y)
+
+    def run():
+        with mock.patch.object(measures, "compiler_options", return_value=chosen):
+            drops = jn.analysis.ablate(net.predict, variables, x, y, metric=metric, value="bias")
+        return list(drops.values())
+
+    return run
 
 
 def by_optax(logits, labels):
@@ -315,6 +345,9 @@ def pooling_gradient(pool: Callable) -> Callable:
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description="Times parts of what jaxnodes does.")
+    parser.add_argument("--only", default="", help="parts whose names hold this")
+    only = parser.parse_args().only
     steps = {
         "products, gradients and SGD": epoch(sgd, None),
         "Adam in place of SGD": epoch(adam, None),
@@ -333,6 +366,13 @@ def main() -> None:
             batch, sizes, small_products
         )
         for batch, sizes in NETWORKS
+        for name, small_products in {"YNNPACK": False, "Eigen": True}.items()
+    }
+    ablations = {
+        f"ablation of {'-'.join(map(str, sizes))}, {samples} samples, {name}": ablation(
+            samples, sizes, small_products
+        )
+        for samples, sizes in ABLATIONS
         for name, small_products in {"YNNPACK": False, "Eigen": True}.items()
     }
     draws = {"jax.random.permutation": jax.random.permutation, "without sorting": shuffled}
@@ -376,7 +416,7 @@ def main() -> None:
         "Adam, 1,000 leaves, means in as many": many_leaves(packed=False),
         "Adam, 1,000 leaves, means in packs": many_leaves(packed=True),
     }
-    runs = {
+    every = {
         **steps,
         "fit of one step": fit_of_one_step(),
         **losses,
@@ -389,7 +429,9 @@ def main() -> None:
         **products,
         **forward,
         **small,
+        **ablations,
     }
+    runs = {name: run for name, run in every.items() if only in name}
     times = {
         **dict.fromkeys(steps, STEPS),
         **dict.fromkeys(networks, NETWORK_STEPS),

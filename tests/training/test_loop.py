@@ -442,7 +442,8 @@ def test_progress_shows_loss_and_rate(capsys):
 
 @pytest.mark.parametrize(("batch", "expected"), [(64, True), (32, False)])
 @pytest.mark.parametrize("streamed", [False, True])
-def test_fit_asks_of_a_batch(batch, expected, streamed, monkeypatch):
+def test_small_products_are_those_of_a_batch(batch, expected, streamed, monkeypatch):
+    """By them the compiler's options are chosen."""
     asked = []
 
     def options_of(small):
